@@ -1,0 +1,18 @@
+"""Manifold Mixup for PyTorch Lightning (Verma et al., ICML 2019)."""
+
+from lightning_mmix.callback import ManifoldMixup
+from lightning_mmix.gates import mixing
+from lightning_mmix.mixing import mix
+from lightning_mmix.module import ManifoldMixupClassifier, ManifoldMixupMixin
+from lightning_mmix.plan import MixPlan
+from lightning_mmix.targets import mixed_loss
+
+__all__ = [
+    "ManifoldMixup",
+    "ManifoldMixupClassifier",
+    "ManifoldMixupMixin",
+    "MixPlan",
+    "mix",
+    "mixed_loss",
+    "mixing",
+]

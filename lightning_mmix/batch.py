@@ -1,0 +1,152 @@
+"""Where a batch holds its target and its input."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from functools import reduce
+from typing import Any
+
+from torch import Tensor
+
+TARGET_KEYS = ("label", "labels", "target", "targets", "y", "mask")
+INPUT_KEYS = ("image", "x", "input", "inputs", "pixel_values")
+
+Path = str | int
+
+
+def find_targets(batch: Any, paths: Path | Sequence[Path] | None = None) -> list[Tensor]:
+    """The target tensors of a batch.
+
+    Args:
+        batch: What the data loader yields.
+        paths: Where the targets are: a key, an index, or a dotted path such as ``"1.labels"``;
+            a path to a container means all tensors in it. None looks by itself: the second of a
+            pair, else the one entry of a mapping, dataclass or namedtuple that is called
+            label, labels, target, targets, y or mask.
+
+    Returns:
+        The batch's own tensors, all with the same first dimension.
+
+    Raises:
+        ValueError: If no target is found, more than one may be meant, or their lengths differ.
+        TypeError: If what is found is no tensor.
+    """
+    if paths is None:
+        targets = [_tensor(_find(batch, "target", TARGET_KEYS, 1), batch, "target")]
+    else:
+        listed = [paths] if isinstance(paths, str | int) else paths
+        found = [leaf for path in listed for leaf in _tensors_at(batch, path)]
+        targets = list({id(leaf): leaf for leaf in found}.values())
+    _refuse_shared(batch, targets)
+    if not targets or any(t.dim() == 0 or len(t) != len(targets[0]) for t in targets):
+        shapes = ", ".join(str(tuple(t.shape)) for t in targets) or "none"
+        raise ValueError(f"expected targets of shape (B, ...) with one B, but got {shapes}")
+    return targets
+
+
+def find_input(batch: Any, path: Path | None = None) -> Tensor:
+    """The input tensor of a batch.
+
+    Args:
+        batch: What the data loader yields.
+        path: As for the target. None looks by itself: the first of a pair, else the one entry
+            that is called image, x, input, inputs or pixel_values.
+
+    Returns:
+        The batch's own tensor.
+
+    Raises:
+        ValueError: If no input is found or more than one may be meant.
+        TypeError: If what is found is no tensor.
+    """
+    found = _find(batch, "input", INPUT_KEYS, 0) if path is None else _follow(batch, path, "input")
+    return _tensor(found, batch, "input")
+
+
+def tensors(tree: Any) -> Iterator[Tensor]:
+    """All tensors in nested mappings, sequences and dataclasses."""
+    if isinstance(tree, Tensor):
+        yield tree
+    for _, entry in entries(tree):
+        yield from tensors(entry)
+
+
+def describe(batch: Any) -> str:
+    """What a batch holds, in a line: ``tuple(0: float32 (8, 3), 1: int64 (8,))``."""
+    if isinstance(batch, Tensor):
+        return f"{str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
+    inside = ", ".join(f"{key}: {describe(entry)}" for key, entry in entries(batch))
+    return f"{type(batch).__name__}({inside})" if inside else type(batch).__name__
+
+
+def entries(tree: Any) -> list[tuple[Any, Any]]:
+    """What a mapping, dataclass, namedtuple or sequence holds, by key; nothing for anything else."""
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if is_dataclass(tree) and not isinstance(tree, type):
+        return [(field.name, getattr(tree, field.name)) for field in fields(tree)]
+    if hasattr(tree, "_fields"):
+        return list(zip(tree._fields, tree, strict=True))
+    if isinstance(tree, Sequence) and not isinstance(tree, str | bytes):
+        return list(enumerate(tree))
+    return []
+
+
+def _find(batch: Any, what: str, keys: tuple[str, ...], position: int) -> Any:
+    named = dict(entries(batch))
+    candidates = [key for key in keys if key in named]
+    if len(candidates) == 1:
+        return named[candidates[0]]
+    # a pair is told by its type: three labels in a row are no (x, y, weight)
+    if not candidates and isinstance(batch, tuple | list) and len(batch) == 2:
+        return batch[position]
+    problem = f"{' or '.join(candidates)} may be the" if candidates else "there is no recognisable"
+    raise ValueError(
+        f"{problem} {what} in the batch, {describe(batch)}; say which: {what}=<key, index or path>"
+    )
+
+
+def _refuse_shared(batch: Any, targets: list[Tensor]) -> None:
+    held = list(tensors(batch))
+    for target in targets:
+        if sum(tensor is target for tensor in held) > 1:
+            raise ValueError(
+                f"the target stands at two places of the batch, {describe(batch)}; if it is the "
+                "input as well, give the batch a .clone() of it"
+            )
+
+
+def _tensors_at(batch: Any, path: Path) -> list[Tensor]:
+    found = _follow(batch, path, "target")
+    return list(tensors(found)) or [_tensor(found, batch, "target")]
+
+
+def _tensor(found: Any, batch: Any, what: str) -> Tensor:
+    if isinstance(found, Tensor):
+        return found
+    raise TypeError(
+        f"expected a tensor as {what}, but got {describe(found)} in the batch, {describe(batch)}; "
+        f"say where it is: {what}=<key, index or path>"
+    )
+
+
+def _follow(batch: Any, path: Path, what: str) -> Any:
+    for route in ([path], str(path).split(".")):  # a key may itself hold a dot
+        try:
+            return reduce(_step_into, route, batch)
+        except LookupError:
+            continue
+    raise ValueError(f"there is no {what}={path!r} in the batch, {describe(batch)}")
+
+
+def _step_into(tree: Any, key: Path) -> Any:
+    held = dict(entries(tree))
+    if key in held:
+        return held[key]
+    index = int(key) if isinstance(key, int) or key.lstrip("-").isdigit() else None
+    if index is not None and isinstance(tree, Sequence):
+        return tree[index]
+    if index in held:
+        return held[index]
+    if isinstance(key, str) and not isinstance(tree, Tensor) and hasattr(tree, key):
+        return getattr(tree, key)
+    raise LookupError(key)

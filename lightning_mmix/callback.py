@@ -1,0 +1,271 @@
+"""The callback: Manifold Mixup for any LightningModule, unedited."""
+
+import inspect
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from rich.console import Console
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_mmix.batch import Path, describe, find_input, find_targets
+from lightning_mmix.gates import Gates
+from lightning_mmix.layers import INPUT, select
+from lightning_mmix.paired import is_paired
+from lightning_mmix.plan import MixPlan, Recipe, draw
+from lightning_mmix.step import Step
+from lightning_mmix.tables import layer_table
+from lightning_mmix.targets import borrow
+
+
+class ManifoldMixup(Callback):
+    """Train any LightningModule with Manifold Mixup (Verma et al., 2019).
+
+    In every training step a layer, a weight λ ~ Beta(α, α) and a random pairing of the batch are
+    drawn; the layer's output h becomes λ·h + (1 - λ)·h[partner], and the loss λ·L(y) +
+    (1 - λ)·L(y[partner]), for whatever L the training step computes from its target. Validation,
+    test and prediction are left alone. ``layers=["input"]`` is plain mixup.
+
+    Args:
+        alpha: α, finite and ≥ 0; 0 means no mixing. The paper uses 2 for CIFAR and SVHN, 0.2 for
+            Tiny-ImageNet; small networks and short runs want less.
+        layers: The eligible set S: layer names, globs whose ``*`` stays within one part of the
+            name, and ``"input"``; a mapping gives each a weight.
+        target: Where the batch holds the target, or targets: a key, an index or a dotted path
+            such as ``"1.labels"``. None looks by itself.
+        input: Where the batch holds its input, if ``"input"`` is among the layers.
+        seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
+        verify: Whether layers are tested before they are used.
+        log_plan: Whether to log λ and the position of the layer as ``mixup/lam`` and
+            ``mixup/layer``.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Attributes:
+        plan: The plan of the current or last batch, None before the first or when unmixed.
+        layers_: After the first batch, the eligible layers.
+
+    Example:
+        >>> callback = ManifoldMixup(layers=["input", "net.layer1", "net.layer2"])
+        >>> trainer = Trainer(callbacks=[callback], logger=False)
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but two by keyword
+        self,
+        alpha: float = 2.0,
+        layers: Literal["auto"] | Sequence[str] | Mapping[str, float] = "auto",
+        *,
+        target: Path | Sequence[Path] | None = None,
+        input: Path | None = None,  # noqa: A002 - the field's word
+        seed: int | None = None,
+        verify: bool = True,
+        log_plan: bool = False,
+    ) -> None:
+        super().__init__()
+        Recipe(alpha, layers if isinstance(layers, Mapping) else {INPUT: 1.0})
+        if seed is not None and not 0 <= seed < 2**64:
+            raise ValueError(f"expected a seed in [0, 2**64), but got {seed}")
+        self.alpha = alpha
+        self.layers = layers
+        self.target = target
+        self.input = input
+        self.seed = seed
+        self.verify = verify
+        self.log_plan = log_plan
+        self.plan: MixPlan | None = None
+        self.layers_: list[str] | None = None
+        self._seed = 0
+        self._global_step = 0
+        self._warned = False
+        self._forget()
+
+    @property
+    def fired(self) -> bool:
+        """Whether the layer of the current step's plan has run and was mixed."""
+        return self._step is not None and self._step.fired
+
+    @override
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if sum(isinstance(callback, ManifoldMixup) for callback in trainer.callbacks) > 1:
+            raise ValueError("expected one ManifoldMixup callback in the Trainer, but got several")
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {"seed": self._seed}
+
+    @override
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seed = state_dict["seed"]
+
+    @override
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.alpha == 0:
+            return
+        if "dataloader_iter" in inspect.signature(pl_module.training_step).parameters:
+            raise ValueError(
+                "ManifoldMixup needs the batch before the training step; "
+                "write training_step(self, batch, batch_idx) instead of taking dataloader_iter"
+            )
+        self._recipe = self._choose_layers(pl_module)
+        if trainer.is_global_zero and _shows_summary(trainer):
+            Console().print(layer_table(self._recipe))
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self._close()
+        self.plan = None
+        # StochasticWeightAveraging's extra epoch only re-estimates the batch norm statistics
+        if self.alpha == 0 or trainer.fit_loop._skip_backward:
+            return
+        recipe, gates = self._attach(pl_module)
+        targets = find_targets(batch, self.target)
+        value = self._find_input(batch) if INPUT in recipe.layers else None
+        plan = draw(
+            recipe,
+            len(targets[0]),
+            seed=self._seed,
+            epoch=trainer.current_epoch,
+            batch_idx=batch_idx,
+            rank=trainer.global_rank,
+        )
+        if plan is None:
+            return
+        self.plan = plan.to(targets[0].device)
+        self._global_step = trainer.global_step
+        self._step = Step(self.plan, pl_module)
+        borrow(self._step, [] if _mixes_loss(pl_module) else targets, value)
+        gates.arm(self._step)
+        if self.log_plan:
+            self._log(pl_module, self.plan, list(recipe.layers))
+
+    @override
+    def on_before_backward(
+        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
+    ) -> None:
+        if pl_module.automatic_optimization and not _mixes_loss(pl_module):
+            if self.fired and not is_paired(loss):
+                raise _unused_target(self.plan)
+
+    @override
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self._step is not None:
+            self._step.settle()
+
+    @override
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = self._step
+        self._close()
+        if step is None:
+            return
+        if not step.fired:
+            self._warn(step.plan.layer)
+        elif trainer.global_step > self._global_step and not step.went_backward:
+            if not pl_module.automatic_optimization and not _mixes_loss(pl_module):
+                raise _unused_target(step.plan)
+
+    @override
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._close()  # on_train_batch_start may have returned -1
+
+    @override
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._detach()
+
+    @override
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._detach()
+
+    @override
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self._detach()
+
+    def __getstate__(self) -> dict[str, Any]:
+        lent = ("_step", "_gates", "_recipe", "log", "log_dict")  # Lightning adds the last two
+        state = {name: value for name, value in vars(self).items() if name not in lent}
+        return {**state, "_step": None, "_gates": None, "_recipe": None}
+
+    def _choose_layers(self, pl_module: LightningModule) -> Recipe:
+        if self.layers == "auto":
+            raise NotImplementedError(
+                'layers="auto" is not there yet; name the layers, for example '
+                'layers=["input", "net.layer1"]'
+            )
+        return Recipe(self.alpha, select(pl_module, self.layers))
+
+    def _attach(self, pl_module: LightningModule) -> tuple[Recipe, Gates]:
+        if self._recipe is None:
+            self._recipe = self._choose_layers(pl_module)
+        if self._gates is None:
+            self._gates = Gates(pl_module, self._recipe.layers)
+            self.layers_ = list(self._recipe.layers)
+        return self._recipe, self._gates
+
+    def _find_input(self, batch: Any) -> Tensor:
+        value = find_input(batch, self.input)
+        if not value.is_floating_point():
+            raise TypeError(
+                f"expected a floating-point input to mix, but got {describe(value)}; "
+                "mix the layer that embeds it instead"
+            )
+        return value
+
+    def _log(self, pl_module: LightningModule, plan: MixPlan, layers: list[str]) -> None:
+        values = {"mixup/lam": float(plan.lam), "mixup/layer": float(layers.index(plan.layer))}
+        pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
+
+    def _warn(self, layer: str) -> None:
+        if not self._warned:
+            self._warned = True
+            rank_zero_warn(
+                f"layer {layer!r} was drawn but did not run in this training step, so neither "
+                "hidden states nor loss were mixed; this is said once"
+            )
+
+    def _close(self) -> None:
+        if self._gates is not None:
+            self._gates.disarm()
+        if self._step is not None:
+            self._step.close()
+        self._step = None
+
+    def _detach(self) -> None:
+        self._close()
+        if self._gates is not None:
+            self._gates.remove()
+        self._forget()
+
+    def _forget(self) -> None:
+        self._step: Step | None = None
+        self._gates: Gates | None = None
+        self._recipe: Recipe | None = None
+
+
+def _mixes_loss(pl_module: LightningModule) -> bool:
+    return getattr(pl_module.training_step, "mixes_loss", False)
+
+
+def _shows_summary(trainer: Trainer) -> bool:
+    # by name, since the pytorch_lightning package has a ModelSummary of its own
+    bases = (base.__name__ for callback in trainer.callbacks for base in type(callback).__mro__)
+    return "ModelSummary" in bases
+
+
+def _unused_target(plan: MixPlan | None) -> ValueError:
+    layer = "" if plan is None else f" of layer {plan.layer!r}"
+    return ValueError(
+        f"the hidden state{layer} was mixed, but the loss was not: the training step never used "
+        "the batch's target, or took it where it can't be followed (a number, an array, a custom "
+        "kernel); say where the target is with target=<key, index or path>, or use "
+        "ManifoldMixupMixin"
+    )

@@ -1,0 +1,154 @@
+"""Gates: the hooks that carry out a plan on a model."""
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_mmix.batch import describe, entries
+from lightning_mmix.layers import INPUT, named_layers, select
+from lightning_mmix.mixing import mix
+from lightning_mmix.paired import is_paired
+from lightning_mmix.plan import MixPlan
+from lightning_mmix.step import Step
+from lightning_mmix.targets import borrow
+
+
+class Gate:
+    """A forward hook that mixes the output of its layer while it is armed.
+
+    What it does depends on the armed step alone, so that a recomputed forward pass mixes again
+    in the same way. A copy of a gate, also a pickled one, is never armed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.step: Step | None = None
+
+    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+        """Mix what the layer puts out, or leave it as it is."""
+        if self.step is None:
+            return None
+        mixed = _mix_output(output, self.step.plan)
+        if mixed is output:
+            raise _no_hidden_state(self.name, output, len(self.step.plan.partner))
+        self.step.fired = True
+        return mixed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "step": None}
+
+
+class Gates:
+    """The gates of a model, one for each of the layers that may be mixed."""
+
+    def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
+        modules = named_layers(model)
+        self._gates = {name: Gate(name) for name in layers if name != INPUT}
+        self._handles: list[RemovableHandle] = [
+            modules[name].register_forward_hook(gate) for name, gate in self._gates.items()
+        ]
+
+    def arm(self, step: Step) -> None:
+        """Let the gate of the plan's layer mix until :meth:`disarm`."""
+        if step.plan.layer in self._gates:
+            self._gates[step.plan.layer].step = step
+
+    def disarm(self) -> None:
+        """Let no gate mix."""
+        for gate in self._gates.values():
+            gate.step = None
+
+    def remove(self) -> None:
+        """Take the gates off the model."""
+        self.disarm()
+        while self._handles:
+            self._handles.pop().remove()
+
+
+@contextmanager
+def mixing(
+    model: nn.Module, plan: MixPlan | None, target: Tensor | None = None, *, input: Tensor | None = None  # noqa: A002 - the word of the callback's argument
+) -> Iterator[Tensor | None]:
+    """Carry out a plan on a model, in a plain PyTorch loop.
+
+    Within the context the plan's layer is mixed, and what is computed from the yielded target is
+    mixed with it. Take the loss inside; take its gradient inside too if the model checkpoints
+    activations, since the layers that run again must mix again.
+
+    Args:
+        model: Any module.
+        plan: What to do; None to do nothing.
+        target: Shape (B, ...); it becomes a paired tensor until the context ends.
+        input: The floating-point input, needed if the plan's layer is ``"input"``: until the
+            context ends it holds the mixed data.
+
+    Yields:
+        The target, paired.
+
+    Raises:
+        ValueError: If there is no such layer, no input where one is needed, or a batch of another
+            size than the plan's.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+        >>> x, y = torch.randn(2, 4), torch.tensor([0, 2])
+        >>> plan = MixPlan("0", torch.tensor(0.75), torch.tensor([1, 0]))
+        >>> with mixing(model, plan, y) as paired:
+        ...     loss = nn.functional.cross_entropy(model(x), paired)
+        >>> loss.backward()
+    """
+    if plan is None:
+        yield target
+        return
+    gates = Gates(model, select(model, [plan.layer]))
+    step = Step(plan, model)
+    try:
+        borrow(step, [] if target is None else [target], input)
+        gates.arm(step)
+        yield target
+    finally:
+        gates.remove()
+        step.close()
+
+
+def _mix_output(output: Any, plan: MixPlan) -> Any:
+    if isinstance(output, Tensor):
+        return mix(output, plan.lam, plan.partner) if _is_hidden_state(output, plan) else output
+    parts = dict(entries(output))
+    mixed = {key: _mix_output(part, plan) for key, part in parts.items()}
+    if all(mixed[key] is parts[key] for key in parts):
+        return output
+    return _rebuilt(output, mixed)
+
+
+def _is_hidden_state(output: Tensor, plan: MixPlan) -> bool:
+    if is_paired(output):
+        raise ValueError(
+            f"the hidden state of layer {plan.layer!r} depends on the target and can't be mixed"
+        )
+    is_floating = output.is_floating_point() or output.is_complex()
+    return is_floating and output.shape[:1] == plan.partner.shape
+
+
+def _rebuilt(output: Any, parts: dict[Any, Any]) -> Any:
+    if isinstance(output, tuple | list):
+        return getattr(output, "_make", type(output))(parts.values())
+    rebuilt = copy.copy(output)
+    for key, part in parts.items():
+        if isinstance(output, Mapping):
+            rebuilt[key] = part
+        else:
+            object.__setattr__(rebuilt, key, part)  # a dataclass may be frozen
+    return rebuilt
+
+
+def _no_hidden_state(name: str, output: Any, batch_size: int) -> ValueError:
+    return ValueError(
+        f"expected layer {name!r} to put out a floating-point hidden state of shape "
+        f"({batch_size}, ...), the batch first, but got {describe(output)}"
+    )

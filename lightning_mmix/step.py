@@ -1,0 +1,99 @@
+"""A step: one plan being carried out, and everything that it borrowed."""
+
+import weakref
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_mmix.plan import MixPlan
+
+
+class Step:
+    """One plan being carried out: it knows if its layer has run, and gives back what it borrowed.
+
+    Attributes:
+        plan: The plan.
+        fired: Whether the plan's layer has run and was mixed.
+        closed: Whether the step is over; nothing is paired from then on.
+        went_backward: Whether a gradient was taken of a value that knows both targets.
+    """
+
+    def __init__(self, plan: MixPlan, model: nn.Module | None = None) -> None:
+        self.plan = plan
+        self.fired = False
+        self.closed = False
+        self.went_backward = False
+        self._model = model
+        self._owned: set[int] | None = None
+        self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
+        self._paired: list[weakref.ref[Tensor]] = []
+        self._in_backward: list[weakref.ref[Tensor]] = []
+
+    @property
+    def is_mixing(self) -> bool:
+        """Whether a value formed now mixes both sides, rather than being the first."""
+        return self.fired and not _is_observing()
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether a tensor shares memory with a parameter, buffer or metric state of the model."""
+        if self._owned is None:
+            self._owned = {_storage(state) for state in _states(self._model)}
+        return _storage(tensor) in self._owned
+
+    def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
+        """Note a tensor of the batch, to give it its class and, if ``data`` comes, its data back."""
+        self._lent.append((tensor, type(tensor), data))
+
+    def track(self, paired: Tensor) -> None:
+        """Note a tensor that became paired, so that it can become ordinary again."""
+        self._paired.append(weakref.ref(paired))
+        if torch._C._current_graph_task_id() != -1:
+            self._in_backward.append(self._paired[-1])
+
+    def settle(self) -> None:
+        """Make ordinary what became paired within a backward pass: it may be a gradient now."""
+        _make_ordinary(self._in_backward)
+
+    def close(self) -> None:
+        """Give everything back; what is still paired keeps its own value as an ordinary tensor."""
+        self.closed = True
+        while self._lent:
+            tensor, cls, data = self._lent.pop()
+            vars(tensor).pop("pair", None)
+            tensor.__class__ = cls
+            if data is not None:
+                tensor.data = data
+        _make_ordinary(self._paired)
+
+
+def _make_ordinary(refs: list[weakref.ref[Tensor]]) -> None:
+    while refs:
+        tensor = refs.pop()()
+        if tensor is not None and vars(tensor).pop("pair", None) is not None:
+            tensor.__class__ = Tensor
+
+
+def _is_observing() -> bool:
+    # gradients are off by choice, and not because an autograd.Function runs forward or backward
+    return (
+        not torch.is_grad_enabled()
+        and torch._C._is_fwd_grad_enabled()
+        and torch._C._current_graph_task_id() == -1
+    )
+
+
+def _states(model: nn.Module | None) -> Iterator[Tensor]:
+    if model is None:
+        return
+    yield from model.parameters()
+    yield from model.buffers()
+    for module in model.modules():
+        if isinstance(module, Metric):
+            states = (getattr(module, name) for name in module._defaults)
+            yield from (state for state in states if isinstance(state, Tensor))
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)

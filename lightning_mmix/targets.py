@@ -1,0 +1,97 @@
+"""Targets: borrowed from the batch as paired tensors, and the mixed loss in plain sight."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_map
+
+from lightning_mmix.layers import INPUT
+from lightning_mmix.mixing import interpolate, mix
+from lightning_mmix.paired import Pair, become_paired, is_paired
+from lightning_mmix.plan import MixPlan
+from lightning_mmix.step import Step
+
+
+def borrow(step: Step, targets: Sequence[Tensor], value: Tensor | None = None) -> None:
+    """Lend a step its batch: the very tensors change, until the step is closed.
+
+    Args:
+        step: The step; its plan says who is whose partner.
+        targets: Each of shape (B, ...): they become paired.
+        value: The input, of shape (B, ...). If the plan's layer is ``"input"`` its data is
+            exchanged for the mixed data.
+
+    Raises:
+        ValueError: If a tensor is not as long as the plan, or the input is needed and missing.
+        TypeError: If the input to be mixed is not floating point.
+    """
+    is_input_mixed = step.plan.layer == INPUT
+    if is_input_mixed and value is None:
+        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
+    size = len(step.plan.partner)
+    for tensor in (*targets, *([value] if is_input_mixed and value is not None else [])):
+        if tensor.dim() == 0 or len(tensor) != size:
+            raise ValueError(
+                f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
+                f"but got {tuple(tensor.shape)}"
+            )
+    if is_input_mixed and value is not None:
+        _exchange(step, value)
+    for target in targets:
+        _pair(step, target)
+
+
+def mixed_loss(
+    criterion: Callable[[Any, Any], Tensor], prediction: Any, target: Any, plan: MixPlan | None
+) -> Tensor:
+    """λ·criterion(prediction, target) + (1 - λ)·criterion(prediction, target[partner]).
+
+    The loss of Verma et al. (2019), equation 1, for any criterion, also one that is no linear
+    function of its target.
+
+    Args:
+        criterion: Takes prediction and target and returns a loss of any shape.
+        prediction: What the criterion takes; the network's output for mixed hidden states.
+        target: A tensor of shape (B, ...), or a container of such tensors.
+        plan: The plan that mixed the hidden states; None for the plain loss.
+
+    Returns:
+        The mixed loss, shaped like the criterion's.
+
+    Example:
+        >>> import torch
+        >>> from torch import tensor
+        >>> plan = MixPlan("input", lam=tensor(0.75), partner=tensor([1, 0]))
+        >>> criterion = torch.nn.CrossEntropyLoss(weight=tensor([1.0, 3.0]))
+        >>> mixed_loss(criterion, tensor([[0.0, 0.0], [2.0, 0.0]]), tensor([0, 1]), plan)
+        tensor(1.4643)
+    """
+    # the callback's paired target knows both sides already
+    if plan is None or is_paired(target):
+        return criterion(prediction, target)
+
+    def partners(leaf: Any) -> Any:
+        return leaf[plan.partner.to(leaf.device)] if isinstance(leaf, Tensor) else leaf
+
+    first = criterion(prediction, target)
+    second = criterion(prediction, tree_map(partners, target))
+    return interpolate(first, second, plan.lam)
+
+
+def _exchange(step: Step, value: Tensor) -> None:
+    mixed = mix(value.detach(), step.plan.lam, step.plan.partner)
+    step.lend(value, data=value.detach())
+    value.data = mixed
+    step.fired = True
+
+
+def _pair(step: Step, target: Tensor) -> None:
+    first = target.detach()
+    second = first.index_select(0, step.plan.partner.to(target.device))
+    if target.is_floating_point() or target.is_complex():
+        step.lend(target, data=first)
+        target.data = interpolate(first, second, step.plan.lam)
+    else:
+        step.lend(target)
+    become_paired(target, Pair(first, second, step))

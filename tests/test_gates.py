@@ -1,0 +1,192 @@
+import copy
+import pickle
+from collections import namedtuple
+from dataclasses import dataclass
+
+import naive
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from lightning_mmix import MixPlan, mix, mixing
+from lightning_mmix.gates import Gate
+
+PLAN = MixPlan("layer", torch.tensor(0.7), torch.tensor([2, 0, 3, 1]))
+HIDDEN = torch.arange(8.0).reshape(4, 2)
+MIXED = naive.mix(HIDDEN, 0.7, PLAN.partner.tolist())
+
+Named = namedtuple("Named", "hidden length")
+
+
+@dataclass(frozen=True)
+class Data:
+    hidden: torch.Tensor
+    length: int
+
+
+class Output(dict):
+    """As Hugging Face's ModelOutput: a dict whose entries are attributes, too."""
+
+    def __setitem__(self, key, value):
+        super().__setitem__(key, value)
+        super().__setattr__(key, value)
+
+
+class Net(nn.Module):
+    def __init__(self, output):
+        super().__init__()
+        self.layer = nn.Module()
+        self.layer.forward = lambda: output
+        self.layer.__class__ = type("Layer", (nn.Module,), {"forward": lambda self: output})
+
+    def forward(self):
+        return self.layer()
+
+
+@pytest.mark.parametrize(
+    ("output", "read"),
+    [
+        (HIDDEN, lambda out: out),
+        ((HIDDEN, "text"), lambda out: out[0]),
+        ([None, HIDDEN], lambda out: out[1]),
+        (Named(HIDDEN, 3), lambda out: out.hidden),
+        ({"hidden": HIDDEN, "length": 3}, lambda out: out["hidden"]),
+        (Output(hidden=HIDDEN), lambda out: out.hidden),
+        (Data(HIDDEN, 3), lambda out: out.hidden),
+        ({"deep": [(HIDDEN,)]}, lambda out: out["deep"][0][0]),
+    ],
+)
+def test_the_hidden_state_is_mixed_wherever_the_output_holds_it(output, read):
+    model = Net(output)
+    with mixing(model, PLAN):
+        mixed = model()
+    torch.testing.assert_close(read(mixed), MIXED)
+    assert type(mixed) is type(output)
+    assert model() is output
+
+
+def test_what_is_no_hidden_state_passes():
+    model = Net((HIDDEN, torch.arange(4), torch.ones(3, 4), None))
+    with mixing(model, PLAN):
+        mixed = model()
+    torch.testing.assert_close(mixed[0], MIXED)
+    assert [a is b for a, b in zip(mixed, model(), strict=True)] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("output", "came"),
+    [
+        (torch.ones(3, 4, 2), r"float32 \(3, 4, 2\)"),
+        (torch.arange(4), r"int64 \(4,\)"),
+        ((torch.ones(()), None), r"tuple\(0: float32 \(\), 1: NoneType\)"),
+    ],
+)
+def test_an_output_without_hidden_state_is_an_error_that_names_it(output, came):
+    model = Net(output)
+    message = r"expected layer 'layer' .* hidden state of shape \(4, ...\), the batch first, but got "
+    with pytest.raises(ValueError, match=message + came), mixing(model, PLAN):
+        model()
+    assert not model.layer._forward_hooks
+
+
+def plain():
+    return nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 4))
+
+
+def test_a_plain_loop_gets_the_naive_loss_and_gradients(float64):
+    model, x, y = plain(), torch.randn(4, 3), torch.arange(4)
+    plan = MixPlan("1", PLAN.lam, PLAN.partner)
+    with mixing(model, plan, y) as paired:
+        loss = F.cross_entropy(model(x), paired)
+    ours = torch.autograd.grad(loss, list(model.parameters()))
+    modules = dict(model.named_modules())
+    expected = naive.two_pass(lambda y: F.cross_entropy(model(x), y), plan, modules, y)
+    theirs = torch.autograd.grad(expected, list(model.parameters()))
+    torch.testing.assert_close(loss, expected, atol=1e-10, rtol=0)
+    torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+
+
+def test_the_input_holds_the_mixed_data_inside_and_its_own_afterwards():
+    model, x = plain(), torch.randn(4, 3)
+    plan, before, storage = MixPlan("input", PLAN.lam, PLAN.partner), x.clone(), x.data_ptr()
+    with mixing(model, plan, torch.arange(4), input=x) as paired:
+        assert torch.equal(x, mix(before, plan.lam, plan.partner))
+        assert float(paired[0] * 1.0) == pytest.approx(0.7 * 0 + 0.3 * 2)
+    assert torch.equal(x, before)
+    assert x.data_ptr() == storage
+
+
+def test_before_and_after_and_after_an_exception_nothing_is_attached():
+    model, y = plain(), torch.arange(4)
+    plan = MixPlan("0", PLAN.lam, PLAN.partner)
+    with pytest.raises(KeyboardInterrupt), mixing(model, plan, y):
+        assert len(model[0]._forward_hooks) == 1
+        raise KeyboardInterrupt
+    assert not any(module._forward_hooks for module in model.modules())
+    assert type(y) is torch.Tensor
+
+
+def test_without_a_plan_nothing_happens():
+    model, y = plain(), torch.arange(4)
+    with mixing(model, None, y) as target:
+        assert target is y
+        assert type(y) is torch.Tensor
+        assert not model[0]._forward_hooks
+
+
+def test_recomputed_activations_are_mixed_again(float64):
+    class Checkpointed(nn.Module):
+        def __init__(self, reentrant):
+            super().__init__()
+            self.net, self.reentrant = plain(), reentrant
+
+        def forward(self, x):
+            run = torch.utils.checkpoint.checkpoint
+            return run(self.net, x, use_reentrant=self.reentrant)
+
+    x, y = torch.randn(4, 3, requires_grad=True), torch.arange(4)
+    plan = MixPlan("net.0", PLAN.lam, PLAN.partner)
+    model = Checkpointed(reentrant=False)
+    modules = dict(model.named_modules())
+    expected = naive.two_pass(lambda y: F.cross_entropy(model.net(x), y), plan, modules, y)
+    theirs = torch.autograd.grad(expected, list(model.parameters()))
+    for model.reentrant in (False, True):
+        model.zero_grad()
+        with mixing(model, plan, y) as paired:
+            F.cross_entropy(model(x), paired).backward()
+        ours = tuple(p.grad for p in model.parameters())
+        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+
+
+def test_a_copied_gate_is_not_armed():
+    gate = Gate("layer")
+    gate.step = object()
+    assert copy.deepcopy(gate).step is None
+    assert pickle.loads(pickle.dumps(gate)).step is None
+
+
+def test_a_hidden_state_that_depends_on_the_target_is_refused():
+    model, y = nn.Sequential(nn.Embedding(4, 2), nn.Linear(2, 2)), torch.arange(4)
+    plan = MixPlan("1", PLAN.lam, PLAN.partner)
+    message = "the hidden state of layer '1' depends on the target and can't be mixed"
+    with pytest.raises(ValueError, match=message), mixing(model, plan, y) as paired:
+        model(paired)
+    assert type(y) is torch.Tensor
+
+
+@pytest.mark.parametrize(
+    ("layer", "target", "value", "message"),
+    [
+        ("input", torch.arange(4), None, "the plan mixes the input, but none was given"),
+        ("input", torch.arange(4), torch.ones(5, 3), r"shape \(4, ...\) .* but got \(5, 3\)"),
+        ("0", torch.arange(3), None, r"for a plan of 4 samples, but got \(3,\)"),
+        ("00", torch.arange(4), None, "there is no layer '00'; did you mean '0'"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(layer, target, value, message):
+    plan, model = MixPlan(layer, PLAN.lam, PLAN.partner), plain()
+    with pytest.raises(ValueError, match=message), mixing(model, plan, target, input=value):
+        pass
+    assert type(target) is torch.Tensor
+    assert not model[0]._forward_hooks

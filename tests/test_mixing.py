@@ -1,0 +1,137 @@
+import naive
+import pytest
+import torch
+
+from lightning_mmix import mix
+
+PARTNER = torch.tensor([3, 0, 4, 2, 1])
+SHAPES = [(5,), (5, 3), (5, 2, 3, 4), (5, 0), (5, 3, 0, 2)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_value_and_gradient_are_those_of_the_authors_line(shape, dtype):
+    ours = torch.randn(shape, dtype=dtype, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    upstream = torch.randn(shape, dtype=dtype)
+    mixed, expected = mix(ours, 0.7, PARTNER), naive.mix(theirs, 0.7, PARTNER.tolist())
+    mixed.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(mixed, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_rounds_no_more_than_once_a_step(dtype):
+    hidden, lam = torch.randn(5, 40).to(dtype), torch.tensor(0.7123, dtype=torch.float64)
+    expected = naive.mix(hidden.double(), lam, PARTNER.tolist())
+    error = (mix(hidden, lam, PARTNER).double() - expected).abs()
+    scale = torch.maximum(hidden.abs(), hidden[PARTNER].abs()).double() + expected.abs()
+    assert (error <= torch.finfo(dtype).eps * scale).all()
+
+
+def test_first_and_second_derivatives_are_right():
+    hidden = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda h: mix(h, 0.7, PARTNER), hidden)
+    assert torch.autograd.gradgradcheck(lambda h: mix(h, 0.7, PARTNER).sin(), hidden)
+
+
+def test_lam_one_and_the_identity_partner_change_nothing():
+    hidden = torch.randn(5, 3)
+    assert torch.equal(mix(hidden, 1.0, PARTNER), hidden)
+    torch.testing.assert_close(mix(hidden, 0.3, torch.arange(5)), hidden)
+    assert torch.equal(mix(hidden[:1], 0.3, torch.tensor([0])), hidden[:1])
+
+
+def test_the_mean_over_the_batch_is_preserved():
+    hidden = torch.randn(5, 3, dtype=torch.float64)
+    torch.testing.assert_close(mix(hidden, 0.6, PARTNER).mean(0), hidden.mean(0))
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        torch.randn(5, 3, 2, 4).contiguous(memory_format=torch.channels_last),
+        torch.randn(5, 3, 2, 2, 4).contiguous(memory_format=torch.channels_last_3d),
+        torch.randn(4, 5, 3).transpose(0, 1),
+        torch.randn(5, 3, 1, 1).contiguous(memory_format=torch.channels_last),
+    ],
+)
+def test_the_memory_format_stays(hidden):
+    mixed = mix(hidden, 0.7, PARTNER)
+    assert mixed.stride() == hidden.stride()
+    torch.testing.assert_close(mixed, naive.mix(hidden, 0.7, PARTNER.tolist()))
+
+
+@pytest.mark.parametrize("hidden", [torch.randn(5, 8)[:, ::2], torch.randn(5, 1).expand(5, 4)])
+def test_a_hidden_state_with_gaps_or_overlaps_is_mixed_too(hidden):
+    before = hidden.clone()
+    torch.testing.assert_close(mix(hidden, 0.7, PARTNER), naive.mix(hidden, 0.7, PARTNER.tolist()))
+    assert torch.equal(hidden, before)
+
+
+def test_it_runs_under_autocast_and_deterministic_algorithms():
+    hidden = torch.randn(5, 3, requires_grad=True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        with torch.autocast("cpu", torch.bfloat16):
+            mixed = mix(hidden @ torch.randn(3, 2), 0.7, PARTNER)
+            mixed.sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert mixed.dtype == torch.bfloat16
+
+
+def test_it_composes_with_vmap_and_grad():
+    hidden, lam = torch.randn(2, 5, 3), torch.rand(2)
+    partner = torch.stack([PARTNER, PARTNER.flip(0)])
+    shared = torch.func.vmap(mix, (0, None, None))(hidden, 0.7, PARTNER)
+    torch.testing.assert_close(shared, torch.stack([mix(h, 0.7, PARTNER) for h in hidden]))
+    own = torch.func.vmap(mix)(hidden, lam, partner)
+    torch.testing.assert_close(own, torch.stack(list(map(mix, hidden, lam, partner))))
+    by_grad = torch.func.grad(lambda h: mix(h, 0.7, PARTNER).sin().sum())(hidden[0])
+    leaf = hidden[0].clone().requires_grad_()
+    mix(leaf, 0.7, PARTNER).sin().sum().backward()
+    torch.testing.assert_close(by_grad, leaf.grad)
+
+
+def test_it_compiles_to_one_graph():
+    hidden = torch.randn(5, 3, requires_grad=True)
+    compiled = torch.compile(mix, fullgraph=True, backend="aot_eager")
+    lam = torch.tensor(0.7, dtype=torch.float64)
+    compiled(hidden, lam, PARTNER).sin().sum().backward()
+    by_graph, hidden.grad = hidden.grad, None
+    mix(hidden, lam, PARTNER).sin().sum().backward()
+    torch.testing.assert_close(by_graph, hidden.grad)
+
+
+@pytest.mark.parametrize(
+    ("hidden", "message"),
+    [
+        (torch.arange(5), r"expected a floating-point hidden state, but got torch.int64"),
+        (torch.ones(5, dtype=torch.bool), "floating-point hidden state, but got torch.bool"),
+        (torch.randn(5, 3).to_sparse(), "expected a dense hidden state, but got a torch.sparse_coo"),
+        (
+            torch.nested.nested_tensor([torch.ones(2)] * 5, layout=torch.jagged),
+            "expected a dense hidden state, but got a nested tensor",
+        ),
+    ],
+)
+def test_a_hidden_state_of_the_wrong_kind_is_refused(hidden, message):
+    with pytest.raises(TypeError, match=message):
+        mix(hidden, 0.7, PARTNER)
+
+
+@pytest.mark.parametrize(
+    ("lam", "partner", "message"),
+    [
+        (1.5, PARTNER, r"expected lam in \[0, 1\], but got 1.5"),
+        (torch.rand(5), PARTNER, r"expected a 0-d lam without gradient, but got shape \(5,\)"),
+        (torch.tensor(0.5, requires_grad=True), PARTNER, "but got shape .* with gradient"),
+        (0.5, torch.tensor([0, 0, 1, 2, 3]), r"expected a permutation of range\(5\)"),
+        (0.5, PARTNER[:4], r"a partner of shape \(B,\), but got \(5, 3\) and \(4,\)"),
+    ],
+)
+def test_a_plan_that_does_not_fit_is_refused(lam, partner, message):
+    with pytest.raises(ValueError, match=message):
+        mix(torch.randn(5, 3), lam, partner)
