@@ -1,7 +1,7 @@
-"""Train on scikit-learn's handwritten digits, with and without Manifold Mixup.
+r"""Train on scikit-learn's handwritten digits, with and without Manifold Mixup.
 
     python examples/digits.py                                       # compare, print a table
-    python examples/digits.py fit --config examples/digits.yaml \\
+    python examples/digits.py fit --config examples/digits.yaml \
                                   --config examples/manifold_mixup.yaml   # a single run
 
 The 1,797 images of 8x8 pixels come with scikit-learn, so nothing is downloaded.
@@ -16,10 +16,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch import LightningDataModule
 from lightning.pytorch.cli import LightningCLI
 from rich.console import Console
-from rich.progress import MofNCompleteColumn, Progress, TaskID
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
@@ -29,6 +28,7 @@ from lightning_mmix import ManifoldMixupClassifier
 from lightning_mmix.tables import score_table
 
 HERE = Path(__file__).parent
+QUIET = ["--trainer.enable_model_summary=false", "--trainer.num_sanity_val_steps=0"]
 ARMS = {
     "no mixing": [],
     "input mixup": ["input_mixup.yaml"],
@@ -103,36 +103,19 @@ class DigitNet(nn.Module):
         return logits
 
 
-class Advance(Callback):
-    """Moves a progress bar on after every epoch."""
-
-    def __init__(self, progress: Progress, task: TaskID) -> None:
-        self.progress = progress
-        self.task = task
-
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:  # noqa: ARG002 - Lightning's signature
-        """One epoch more."""
-        self.progress.advance(self.task)
-
-
 def compare(seeds: int, overrides: list[str]) -> None:
     """Train every arm with every seed, and print a table of their test scores."""
+    console = Console()
     scores: dict[str, dict[str, list[float]]] = {arm: defaultdict(list) for arm in ARMS}
-    columns = (*Progress.get_default_columns(), MofNCompleteColumn())
-    with Progress(*columns) as progress:
-        task = progress.add_task("")
-        for seed in range(seeds):
-            for arm, overlays in ARMS.items():
-                progress.update(task, description=f"{arm}, seed {seed}")
-                cli = _configured(overlays, seed, overrides)
-                epochs = cli.trainer.max_epochs or 1
-                progress.update(task, total=seeds * len(ARMS) * epochs)
-                cli.trainer.callbacks.append(Advance(progress, task))
-                cli.trainer.fit(cli.model, cli.datamodule)
-                (tested,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-                for column, (name, unit) in COLUMNS.items():
-                    scores[arm][column].append(unit * tested[f"test/{name}"])
-    Console().print(score_table(scores, f"Test scores, mean ± std over {seeds} seeds"))
+    for seed in range(seeds):
+        for arm, overlays in ARMS.items():
+            tested = _trained_and_tested(overlays, seed, overrides)
+            for column, (name, unit) in COLUMNS.items():
+                scores[arm][column].append(unit * tested[f"test/{name}"])
+            run = seed * len(ARMS) + list(ARMS).index(arm) + 1
+            accuracy = scores[arm]["accuracy %"][-1]
+            console.print(f"{run:2}/{seeds * len(ARMS)}  seed {seed}  {arm:15} {accuracy:.2f} %")
+    console.print(score_table(scores, f"Test scores, mean ± std over {seeds} seeds"))
 
 
 def main() -> None:
@@ -140,20 +123,28 @@ def main() -> None:
     if len(sys.argv) > 1 and sys.argv[1] in ("fit", "validate", "test", "predict"):
         LightningCLI(ManifoldMixupClassifier, Digits, save_config_kwargs={"overwrite": True})
         return
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--seeds", type=int, default=5, help="runs of each arm, 2 at least")
+    parser = argparse.ArgumentParser(description="Compare the arms on handwritten digits.")
+    parser.add_argument("--seeds", type=int, default=6, help="runs of each arm, at least 2")
     args, overrides = parser.parse_known_args()
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", message=".*num_workers|.*does not have many workers")
-    warnings.filterwarnings("ignore", message="The number of training batches")
+    del sys.argv[1:]  # from here on LightningCLI gets its arguments from us
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")  # hints on workers and log intervals
     compare(args.seeds, overrides)
 
 
-def _configured(overlays: list[str], seed: int, overrides: list[str]) -> LightningCLI:
+def _trained_and_tested(overlays: list[str], seed: int, overrides: list[str]) -> dict[str, float]:
     files = [f"--config={HERE / name}" for name in ("digits.yaml", *overlays)]
-    quiet = ["--trainer.enable_model_summary=false"]
-    sys.argv = [sys.argv[0], *files, f"--seed_everything={seed}", *quiet, *overrides]
-    return LightningCLI(ManifoldMixupClassifier, Digits, run=False, save_config_callback=None)
+    cli = LightningCLI(
+        ManifoldMixupClassifier,
+        Digits,
+        args=[*files, f"--seed_everything={seed}", *QUIET, *overrides],
+        run=False,
+        save_config_callback=None,
+    )
+    cli.trainer.fit(cli.model, cli.datamodule)
+    (tested,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
+    return dict(tested)
 
 
 def _split(rows: np.ndarray, labels: Tensor, **sizes: int) -> tuple[np.ndarray, np.ndarray]:

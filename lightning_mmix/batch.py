@@ -62,6 +62,28 @@ def find_input(batch: Any, path: Path | None = None) -> Tensor:
     return _tensor(found, batch, "input")
 
 
+def find_mixable_input(batch: Any, path: Path | None = None) -> Tensor:
+    """The input tensor of a batch, which must be floating point.
+
+    Args:
+        batch: What the data loader yields.
+        path: As for :func:`find_input`.
+
+    Returns:
+        The batch's own tensor.
+
+    Raises:
+        TypeError: If it is integer or boolean, as token ids are.
+    """
+    value = find_input(batch, path)
+    if value.is_floating_point():
+        return value
+    raise TypeError(
+        f"expected a floating-point input to mix, but got {describe(value)}; "
+        "mix the layer that embeds it instead"
+    )
+
+
 def tensors(tree: Any) -> Iterator[Tensor]:
     """All tensors in nested mappings, sequences and dataclasses."""
     if isinstance(tree, Tensor):
@@ -79,7 +101,7 @@ def describe(batch: Any) -> str:
 
 
 def entries(tree: Any) -> list[tuple[Any, Any]]:
-    """What a mapping, dataclass, namedtuple or sequence holds, by key; nothing for anything else."""
+    """What a mapping, dataclass, namedtuple or sequence holds, by key; of anything else nothing."""
     if isinstance(tree, Mapping):
         return list(tree.items())
     if is_dataclass(tree) and not isinstance(tree, type):
@@ -133,7 +155,7 @@ def _follow(batch: Any, path: Path, what: str) -> Any:
     for route in ([path], str(path).split(".")):  # a key may itself hold a dot
         try:
             return reduce(_step_into, route, batch)
-        except LookupError:
+        except LookupError:  # noqa: PERF203 - two rounds
             continue
     raise ValueError(f"there is no {what}={path!r} in the batch, {describe(batch)}")
 

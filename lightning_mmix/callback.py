@@ -8,17 +8,15 @@ from typing import Any, Literal
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from rich.console import Console
-from torch import Tensor
 from typing_extensions import override
 
-from lightning_mmix.batch import Path, describe, find_input, find_targets
+from lightning_mmix.batch import Path, find_mixable_input, find_targets
 from lightning_mmix.gates import Gates
 from lightning_mmix.layers import INPUT, select
 from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import MixPlan, Recipe, draw
 from lightning_mmix.step import Step
 from lightning_mmix.tables import layer_table
-from lightning_mmix.targets import borrow
 
 
 class ManifoldMixup(Callback):
@@ -81,18 +79,23 @@ class ManifoldMixup(Callback):
         self._seed = 0
         self._global_step = 0
         self._warned = False
-        self._forget()
+        self._recipe: Recipe | None = None
+        self._gates: Gates | None = None
 
     @property
     def fired(self) -> bool:
         """Whether the layer of the current step's plan has run and was mixed."""
         return self._step is not None and self._step.fired
 
+    @property
+    def _step(self) -> Step | None:
+        return None if self._gates is None else self._gates.step
+
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        if sum(isinstance(callback, ManifoldMixup) for callback in trainer.callbacks) > 1:
+        if len(mixups_of(trainer)) > 1:
             raise ValueError("expected one ManifoldMixup callback in the Trainer, but got several")
-        self._seed = int(os.environ.get("PL_GLOBAL_SEED", 0)) if self.seed is None else self.seed
+        self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
 
     @override
     def state_dict(self) -> dict[str, Any]:
@@ -108,8 +111,8 @@ class ManifoldMixup(Callback):
             return
         if "dataloader_iter" in inspect.signature(pl_module.training_step).parameters:
             raise ValueError(
-                "ManifoldMixup needs the batch before the training step; "
-                "write training_step(self, batch, batch_idx) instead of taking dataloader_iter"
+                "ManifoldMixup needs the batch before the training step takes it; "
+                "write training_step(self, batch, batch_idx) without dataloader_iter"
             )
         self._recipe = self._choose_layers(pl_module)
         if trainer.is_global_zero and _shows_summary(trainer):
@@ -119,14 +122,14 @@ class ManifoldMixup(Callback):
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._close()
+        self._disarm()
         self.plan = None
         # StochasticWeightAveraging's extra epoch only re-estimates the batch norm statistics
         if self.alpha == 0 or trainer.fit_loop._skip_backward:
             return
         recipe, gates = self._attach(pl_module)
         targets = find_targets(batch, self.target)
-        value = self._find_input(batch) if INPUT in recipe.layers else None
+        value = find_mixable_input(batch, self.input) if INPUT in recipe.layers else None
         plan = draw(
             recipe,
             len(targets[0]),
@@ -139,22 +142,18 @@ class ManifoldMixup(Callback):
             return
         self.plan = plan.to(targets[0].device)
         self._global_step = trainer.global_step
-        self._step = Step(self.plan, pl_module)
-        borrow(self._step, [] if _mixes_loss(pl_module) else targets, value)
-        gates.arm(self._step)
+        gates.arm(Step(self.plan, pl_module), [] if _mixes_loss(pl_module) else targets, value)
         if self.log_plan:
             self._log(pl_module, self.plan, list(recipe.layers))
 
     @override
-    def on_before_backward(
-        self, trainer: Trainer, pl_module: LightningModule, loss: Tensor
-    ) -> None:
-        if pl_module.automatic_optimization and not _mixes_loss(pl_module):
-            if self.fired and not is_paired(loss):
-                raise _unused_target(self.plan)
+    def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
+        if self._step is not None and self.fired and not is_paired(loss):
+            if pl_module.automatic_optimization and not _mixes_loss(pl_module):
+                raise _unused_target(self._step.plan)
 
     @override
-    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_after_backward(self, *_: Any) -> None:
         if self._step is not None:
             self._step.settle()
 
@@ -162,45 +161,38 @@ class ManifoldMixup(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = self._step
-        self._close()
-        if step is None:
-            return
-        if not step.fired:
+        step = self._disarm()
+        if step is not None and not step.fired:
             self._warn(step.plan.layer)
-        elif trainer.global_step > self._global_step and not step.went_backward:
-            if not pl_module.automatic_optimization and not _mixes_loss(pl_module):
-                raise _unused_target(step.plan)
+        elif step is not None and not step.went_backward and not _mixes_loss(pl_module):
+            if trainer.global_step > self._global_step:
+                raise _unused_target(step.plan)  # of manual optimisation, where it shows so late
 
     @override
-    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._close()  # on_train_batch_start may have returned -1
+    def on_train_epoch_end(self, *_: Any) -> None:
+        self._disarm()  # on_train_batch_start may have returned -1
 
     @override
-    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_fit_end(self, *_: Any) -> None:
         self._detach()
 
     @override
-    def on_exception(
-        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
-    ) -> None:
+    def on_exception(self, *_: Any) -> None:
         self._detach()
 
     @override
-    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def teardown(self, *_: Any, **__: Any) -> None:
         self._detach()
 
     def __getstate__(self) -> dict[str, Any]:
-        lent = ("_step", "_gates", "_recipe", "log", "log_dict")  # Lightning adds the last two
-        state = {name: value for name, value in vars(self).items() if name not in lent}
-        return {**state, "_step": None, "_gates": None, "_recipe": None}
+        # log and log_dict are Lightning's, and hold the module
+        state = {name: v for name, v in vars(self).items() if name not in ("log", "log_dict")}
+        return {**state, "_gates": None, "_recipe": None}
 
     def _choose_layers(self, pl_module: LightningModule) -> Recipe:
         if self.layers == "auto":
-            raise NotImplementedError(
-                'layers="auto" is not there yet; name the layers, for example '
-                'layers=["input", "net.layer1"]'
-            )
+            example = 'layers=["input", "net.layer1"]'
+            raise NotImplementedError(f'layers="auto" is not there yet; name the layers: {example}')
         return Recipe(self.alpha, select(pl_module, self.layers))
 
     def _attach(self, pl_module: LightningModule) -> tuple[Recipe, Gates]:
@@ -210,15 +202,6 @@ class ManifoldMixup(Callback):
             self._gates = Gates(pl_module, self._recipe.layers)
             self.layers_ = list(self._recipe.layers)
         return self._recipe, self._gates
-
-    def _find_input(self, batch: Any) -> Tensor:
-        value = find_input(batch, self.input)
-        if not value.is_floating_point():
-            raise TypeError(
-                f"expected a floating-point input to mix, but got {describe(value)}; "
-                "mix the layer that embeds it instead"
-            )
-        return value
 
     def _log(self, pl_module: LightningModule, plan: MixPlan, layers: list[str]) -> None:
         values = {"mixup/lam": float(plan.lam), "mixup/layer": float(layers.index(plan.layer))}
@@ -232,40 +215,36 @@ class ManifoldMixup(Callback):
                 "hidden states nor loss were mixed; this is said once"
             )
 
-    def _close(self) -> None:
-        if self._gates is not None:
-            self._gates.disarm()
-        if self._step is not None:
-            self._step.close()
-        self._step = None
+    def _disarm(self) -> Step | None:
+        return None if self._gates is None else self._gates.disarm()
 
     def _detach(self) -> None:
-        self._close()
         if self._gates is not None:
             self._gates.remove()
-        self._forget()
+        self._gates = self._recipe = None
 
-    def _forget(self) -> None:
-        self._step: Step | None = None
-        self._gates: Gates | None = None
-        self._recipe: Recipe | None = None
+
+def mixups_of(trainer: Trainer) -> list[ManifoldMixup]:
+    """The ManifoldMixup callbacks of a Trainer."""
+    return [each for each in _callbacks(trainer) if isinstance(each, ManifoldMixup)]
 
 
 def _mixes_loss(pl_module: LightningModule) -> bool:
     return getattr(pl_module.training_step, "mixes_loss", False)
 
 
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # set by its connector
+
+
 def _shows_summary(trainer: Trainer) -> bool:
     # by name, since the pytorch_lightning package has a ModelSummary of its own
-    bases = (base.__name__ for callback in trainer.callbacks for base in type(callback).__mro__)
-    return "ModelSummary" in bases
+    return any(b.__name__ == "ModelSummary" for c in _callbacks(trainer) for b in type(c).__mro__)
 
 
-def _unused_target(plan: MixPlan | None) -> ValueError:
-    layer = "" if plan is None else f" of layer {plan.layer!r}"
+def _unused_target(plan: MixPlan) -> ValueError:
     return ValueError(
-        f"the hidden state{layer} was mixed, but the loss was not: the training step never used "
-        "the batch's target, or took it where it can't be followed (a number, an array, a custom "
-        "kernel); say where the target is with target=<key, index or path>, or use "
-        "ManifoldMixupMixin"
+        f"the hidden state of layer {plan.layer!r} was mixed, but the loss was not: it does not "
+        "follow from the batch's target, or by way of a number, an array or a custom kernel; say "
+        "where the target is with target=<key, index or path>, or use ManifoldMixupMixin"
     )

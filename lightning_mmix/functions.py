@@ -9,31 +9,118 @@ import torch
 Function = Callable[..., Any]
 
 _ABOUT_ITSELF = frozenset(
-    "__array__ __bool__ __complex__ __contains__ __float__ __format__ __hash__ __index__ __int__ "
-    "__len__ __repr__ _is_view data_ptr dim element_size get_device has_names is_complex "
-    "is_contiguous is_floating_point is_shared item ndimension nelement numel numpy register_hook "
-    "register_post_accumulate_grad_hook requires_grad_ retain_grad size storage storage_offset "
-    "stride tolist untyped_storage".split()
+    [
+        "__array__",
+        "__bool__",
+        "__complex__",
+        "__contains__",
+        "__float__",
+        "__format__",
+        "__hash__",
+        "__index__",
+        "__int__",
+        "__len__",
+        "__repr__",
+        "_is_view",
+        "data_ptr",
+        "dim",
+        "element_size",
+        "get_device",
+        "has_names",
+        "is_complex",
+        "is_contiguous",
+        "is_floating_point",
+        "is_shared",
+        "item",
+        "ndimension",
+        "nelement",
+        "numel",
+        "numpy",
+        "register_hook",
+        "register_post_accumulate_grad_hook",
+        "requires_grad_",
+        "retain_grad",
+        "size",
+        "storage",
+        "storage_offset",
+        "stride",
+        "tolist",
+        "untyped_storage",
+    ]
 )
-_TENSOR_ATTRIBUTES = frozenset("T mT H mH real imag data".split())
+_TENSOR_ATTRIBUTES = frozenset(["T", "mT", "H", "mH", "real", "imag", "data"])
 _LIKE = frozenset(
-    "empty_like full_like new_empty new_empty_strided new_full new_ones new_zeros ones_like "
-    "rand_like randint_like randn_like zeros_like".split()
+    [
+        "empty_like",
+        "full_like",
+        "new_empty",
+        "new_empty_strided",
+        "new_full",
+        "new_ones",
+        "new_zeros",
+        "ones_like",
+        "rand_like",
+        "randint_like",
+        "randn_like",
+        "zeros_like",
+    ]
 )
-_AS = frozenset("expand_as reshape_as type_as view_as".split())
+_AS = frozenset(["expand_as", "reshape_as", "type_as", "view_as"])
 _RANDOM = frozenset(
-    "alpha_dropout bernoulli bernoulli_ cauchy_ dropout dropout1d dropout2d dropout3d exponential_ "
-    "feature_alpha_dropout geometric_ gumbel_softmax log_normal_ multinomial normal normal_ "
-    "poisson random_ rrelu rrelu_ scaled_dot_product_attention uniform_".split()
+    [
+        "alpha_dropout",
+        "bernoulli",
+        "bernoulli_",
+        "cauchy_",
+        "dropout",
+        "dropout1d",
+        "dropout2d",
+        "dropout3d",
+        "exponential_",
+        "feature_alpha_dropout",
+        "geometric_",
+        "gumbel_softmax",
+        "log_normal_",
+        "multinomial",
+        "normal",
+        "normal_",
+        "poisson",
+        "random_",
+        "rrelu",
+        "rrelu_",
+        "scaled_dot_product_attention",
+        "uniform_",
+    ]
 )
-_RESHAPES_IN_PLACE = frozenset("squeeze_ unsqueeze_ t_ transpose_ detach_ __set__".split())
-_NOT_IN_PLACE = frozenset("__init__ __int__ __index__ __invert__ __iter__".split())
+_RESHAPES_IN_PLACE = frozenset(["squeeze_", "unsqueeze_", "t_", "transpose_", "detach_", "__set__"])
+_NOT_IN_PLACE = frozenset(["__init__", "__int__", "__index__", "__invert__", "__iter__"])
 _ADDITIVE = frozenset(
-    "add sub neg radd rsub iadd isub mean sum clone detach to float double view reshape squeeze "
-    "unsqueeze flatten contiguous view_as".split()
+    [
+        "add",
+        "sub",
+        "neg",
+        "radd",
+        "rsub",
+        "iadd",
+        "isub",
+        "mean",
+        "sum",
+        "clone",
+        "detach",
+        "to",
+        "float",
+        "double",
+        "view",
+        "reshape",
+        "squeeze",
+        "unsqueeze",
+        "flatten",
+        "contiguous",
+        "view_as",
+    ]
 )
-_FACTORS = frozenset("mul rmul imul".split())
-_DIVISIONS = frozenset("div truediv itruediv".split())
+_FACTORS = frozenset(["mul", "rmul", "imul"])
+_DIVISIONS = frozenset(["div", "truediv", "itruediv"])
 
 
 def is_about_itself(func: Function) -> bool:
@@ -79,5 +166,6 @@ def same_noise(func: Function) -> AbstractContextManager[Any]:
     """Give the generators back as they were after a first call of a random function."""
     if func.__name__ not in _RANDOM:
         return nullcontext()
-    devices = [torch.cuda.current_device()] if torch.cuda.is_initialized() else []
+    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = [torch.cuda.current_device()] if in_use else []
     return torch.random.fork_rng(devices=devices)

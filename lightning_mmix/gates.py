@@ -1,7 +1,7 @@
 """Gates: the hooks that carry out a plan on a model."""
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,7 +28,7 @@ class Gate:
         self.name = name
         self.step: Step | None = None
 
-    def __call__(self, module: nn.Module, args: Any, output: Any) -> Any:
+    def __call__(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         """Mix what the layer puts out, or leave it as it is."""
         if self.step is None:
             return None
@@ -43,24 +43,41 @@ class Gate:
 
 
 class Gates:
-    """The gates of a model, one for each of the layers that may be mixed."""
+    """The gates of a model, one for each of the layers that may be mixed.
+
+    Attributes:
+        step: The step that is being carried out, None between steps.
+    """
 
     def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
         modules = named_layers(model)
+        self.step: Step | None = None
         self._gates = {name: Gate(name) for name in layers if name != INPUT}
         self._handles: list[RemovableHandle] = [
             modules[name].register_forward_hook(gate) for name, gate in self._gates.items()
         ]
 
-    def arm(self, step: Step) -> None:
-        """Let the gate of the plan's layer mix until :meth:`disarm`."""
+    def arm(self, step: Step, targets: Sequence[Tensor] = (), value: Tensor | None = None) -> None:
+        """Carry out a step on the model and the batch until :meth:`disarm`.
+
+        Args:
+            step: The step.
+            targets: The batch's targets, which become paired.
+            value: The batch's input, needed if the step's plan mixes it.
+        """
+        self.step = step
+        borrow(step, targets, value)
         if step.plan.layer in self._gates:
             self._gates[step.plan.layer].step = step
 
-    def disarm(self) -> None:
-        """Let no gate mix."""
+    def disarm(self) -> Step | None:
+        """Let no gate mix, give the batch back as it was, and return the step that is over."""
+        step, self.step = self.step, None
         for gate in self._gates.values():
             gate.step = None
+        if step is not None:
+            step.close()
+        return step
 
     def remove(self) -> None:
         """Take the gates off the model."""
@@ -71,7 +88,11 @@ class Gates:
 
 @contextmanager
 def mixing(
-    model: nn.Module, plan: MixPlan | None, target: Tensor | None = None, *, input: Tensor | None = None  # noqa: A002 - the word of the callback's argument
+    model: nn.Module,
+    plan: MixPlan | None,
+    target: Tensor | None = None,
+    *,
+    input: Tensor | None = None,  # noqa: A002 - the word of the callback's argument
 ) -> Iterator[Tensor | None]:
     """Carry out a plan on a model, in a plain PyTorch loop.
 
@@ -106,14 +127,11 @@ def mixing(
         yield target
         return
     gates = Gates(model, select(model, [plan.layer]))
-    step = Step(plan, model)
     try:
-        borrow(step, [] if target is None else [target], input)
-        gates.arm(step)
+        gates.arm(Step(plan, model), [] if target is None else [target], input)
         yield target
     finally:
         gates.remove()
-        step.close()
 
 
 def _mix_output(output: Any, plan: MixPlan) -> Any:

@@ -58,7 +58,7 @@ class _Mix(torch.autograd.Function):
         ctx.save_for_backward(partner)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         # a permutation's adjoint is a gather by its inverse; autograd would scatter-add
         return _Mix.apply(grad, ctx.lam, torch.argsort(ctx.saved_tensors[0])), None, None
 
@@ -107,14 +107,15 @@ def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
 
 def _check_values(lam: Tensor | float, partner: Tensor) -> None:
     # looking at values on an accelerator, or under a transform, would be a synchronisation
-    if not isinstance(lam, Tensor) or _is_readable(lam):
-        if not 0 <= float(lam) <= 1:
-            raise ValueError(f"expected lam in [0, 1], but got {float(lam)}")
-    if _is_readable(partner) and not torch.equal(partner.sort().values, torch.arange(len(partner))):
+    if (not isinstance(lam, Tensor) or _is_readable(lam)) and not 0 <= float(lam) <= 1:
+        raise ValueError(f"expected lam in [0, 1], but got {float(lam)}")
+    size = len(partner)
+    if _is_readable(partner) and not torch.equal(partner.sort().values, torch.arange(size)):
         raise ValueError(
-            f"expected a permutation of range({len(partner)}) as partner, but got {partner.tolist()}"
+            f"expected a permutation of range({size}) as partner, but got {partner.tolist()}"
         )
 
 
 def _is_readable(tensor: Tensor) -> bool:
-    return tensor.device.type == "cpu" and not torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return tensor.device.type == "cpu" and not is_wrapped

@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
 from lightning_mmix.batch import find_input, find_targets
-from lightning_mmix.callback import ManifoldMixup
+from lightning_mmix.callback import ManifoldMixup, mixups_of
 from lightning_mmix.metrics import BrierScore, CalibrationError, NegativeLogLikelihood
 from lightning_mmix.targets import mixed_loss
 
@@ -22,7 +22,7 @@ _Step = TypeVar("_Step", bound=Callable[..., Any])
 
 def mixes_loss(training_step: _Step) -> _Step:
     """Mark a training step that mixes its loss itself: the callback leaves its targets alone."""
-    training_step.mixes_loss = True  # type: ignore[attr-defined] - read by the callback
+    setattr(training_step, "mixes_loss", True)  # noqa: B010 - a function has no such attribute
     return training_step
 
 
@@ -69,16 +69,22 @@ class ManifoldMixupMixin(LightningModule):
     @mixes_loss
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         mixup = self._mixup
-        prediction = self(find_input(batch, mixup and mixup.input))
-        targets = find_targets(batch, mixup and mixup.target)
-        plan = mixup.plan if mixup is not None and mixup.fired else None
-        target = targets[0] if len(targets) == 1 else targets
-        return mixed_loss(self.criterion, prediction, target, plan)
+        if mixup is None:
+            return self._mixed_loss(find_input(batch), find_targets(batch), None)
+        return self._mixed_loss(
+            find_input(batch, mixup.input), find_targets(batch, mixup.target), mixup
+        )
 
     @property
     def _mixup(self) -> ManifoldMixup | None:
-        callbacks = [] if self._trainer is None else self.trainer.callbacks
-        return next((c for c in callbacks if isinstance(c, ManifoldMixup)), None)
+        return None if self._trainer is None else next(iter(mixups_of(self._trainer)), None)
+
+    def _mixed_loss(self, x: Tensor, targets: list[Tensor], mixup: ManifoldMixup | None) -> Tensor:
+        prediction = self(x)
+        # the plan of a layer that did not run mixed nothing
+        plan = mixup.plan if mixup is not None and mixup.fired else None
+        target = targets[0] if len(targets) == 1 else targets
+        return mixed_loss(self.criterion, prediction, target, plan)
 
 
 def sgd(params: Any) -> Optimizer:

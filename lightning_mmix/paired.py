@@ -19,6 +19,7 @@ from lightning_mmix.functions import (
 from lightning_mmix.mixing import interpolate
 from lightning_mmix.step import Step
 
+
 class Pair(NamedTuple):
     """What a paired tensor carries.
 
@@ -47,38 +48,45 @@ class Paired(Tensor):
     pair: Pair
 
     @classmethod
-    def __torch_function__(cls, func: Function, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # noqa: ARG003 - torch's signature
+    def __torch_function__(
+        cls, func: Function, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         """Run ``func`` on the first and on the second of every paired argument."""
-        kwargs = kwargs or {}
-        step = next((each.pair.step for each in _pairs(args, kwargs)), None)
-        if step is None or is_about_itself(func):
-            return _on_own_value(func, args, kwargs)
-        if func is Tensor.backward:
-            step.went_backward = True
-            # not by way of the own value: an autograd.Function's backward still forks
-            return func(_ordinary(args[0]), *args[1:], **kwargs)
-        if func is Tensor.__iter__:
-            return iter(torch.unbind(args[0]))
-        if is_in_place(func) or kwargs.get("out") is not None:
-            return _write(step, func, args, kwargs)
-        if _looks_at_shapes_only(func, args, kwargs):
-            return _on_own_value(func, args, kwargs)
-        return _fork(step, func, args, kwargs)
+        return _dispatch(func, args, kwargs or {})
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _ordinary(self).__reduce_ex__(protocol)
+        return _ordinary(self).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
 
 
 def become_paired(tensor: Tensor, pair: Pair) -> None:
     """Give an ordinary tensor, in place, the class and the two sides of a paired one."""
     tensor.__class__ = Paired
-    tensor.pair = pair  # type: ignore[attr-defined] - it is paired now
+    tensor.pair = pair  # type: ignore[attr-defined]  # it is paired now
     pair.step.track(tensor)
 
 
 def is_paired(value: Any) -> bool:
     """Whether a value is, or holds, a paired tensor of a step that is not over."""
     return next(_pairs(value), None) is not None
+
+
+# a compiled step forks its loss outside the graph
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
+    step = next((each.pair.step for each in _pairs(args, kwargs)), None)
+    if step is None or is_about_itself(func):
+        return _on_own_value(func, args, kwargs)
+    if func is Tensor.backward:
+        step.went_backward = True
+        # not by way of the own value: an autograd.Function's backward still forks
+        return func(_ordinary(args[0]), *args[1:], **kwargs)
+    if func is Tensor.__iter__:
+        return iter(torch.unbind(args[0]))
+    if is_in_place(func) or kwargs.get("out") is not None:
+        return _write(step, func, args, kwargs)
+    if _looks_at_shapes_only(func, args, kwargs):
+        return _on_own_value(func, args, kwargs)
+    return _fork(step, func, args, kwargs)
 
 
 def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:

@@ -100,4 +100,5 @@ def expected_calibration_error(bins: Tensor) -> Tensor:
         tensor(0.4500)
     """
     count, confidence, correct = bins
-    return (correct - confidence).abs().sum() / count.sum()
+    error: Tensor = (correct - confidence).abs().sum() / count.sum()
+    return error

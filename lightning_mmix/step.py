@@ -43,7 +43,7 @@ class Step:
         return _storage(tensor) in self._owned
 
     def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
-        """Note a tensor of the batch, to give it its class and, if ``data`` comes, its data back."""
+        """Note a tensor of the batch, to give back its class and, if ``data`` comes, its data."""
         self._lent.append((tensor, type(tensor), data))
 
     def track(self, paired: Tensor) -> None:

@@ -76,7 +76,9 @@ def masked(z, y):
 
 
 def a_sample_at_a_time(z, y):
-    return sum(F.cross_entropy(row[None], label[None]) ** 2 for row, label in zip(z, y))
+    return sum(
+        F.cross_entropy(row[None], label[None]) ** 2 for row, label in zip(z, y, strict=True)
+    )
 
 
 def gradient_penalty(z, y):
@@ -118,6 +120,7 @@ class WithBuffer(nn.Module):
         super().__init__()
         self.register_buffer("counts", torch.ones(C))
         self.register_buffer("weight", torch.linspace(1, 2, C))
+        self.double()
 
     def forward(self, z, y):
         self.counts += torch.bincount(y, minlength=C)

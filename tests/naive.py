@@ -32,12 +32,14 @@ def two_pass(run, plan, modules, target):
 
 
 def negative_log_likelihood(logits, target):
-    return sum(-row.softmax(0)[y].log() for row, y in zip(logits, target)) / len(target)
+    return sum(-row.softmax(0)[y].log() for row, y in zip(logits, target, strict=True)) / len(
+        target
+    )
 
 
 def brier(logits, target):
     total = 0.0
-    for row, y in zip(logits, target):
+    for row, y in zip(logits, target, strict=False):
         for c, p in enumerate(row.softmax(0)):
             total += (p - float(c == y)) ** 2
     return total / len(target)

@@ -110,7 +110,10 @@ def test_it_compiles_to_one_graph():
     [
         (torch.arange(5), r"expected a floating-point hidden state, but got torch.int64"),
         (torch.ones(5, dtype=torch.bool), "floating-point hidden state, but got torch.bool"),
-        (torch.randn(5, 3).to_sparse(), "expected a dense hidden state, but got a torch.sparse_coo"),
+        (
+            torch.randn(5, 3).to_sparse(),
+            "expected a dense hidden state, but got a torch.sparse_coo",
+        ),
         (
             torch.nested.nested_tensor([torch.ones(2)] * 5, layout=torch.jagged),
             "expected a dense hidden state, but got a nested tensor",

@@ -67,7 +67,9 @@ def test_a_new_process_draws_the_same_plan():
         "print(p.layer, float(p.lam).hex(), p.partner.tolist())"
     )
     plan = draw(Recipe(2, {"input": 1.0, "a": 1.0}), 5, seed=3, epoch=2, batch_idx=7, rank=1)
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert printed.strip() == f"{plan.layer} {float(plan.lam).hex()} {plan.partner.tolist()}"
 
 
@@ -108,5 +110,7 @@ def test_a_weight_out_of_range_is_refused(weight):
 
 
 def test_weights_that_are_all_zero_are_refused():
-    with pytest.raises(ValueError, match="expected a layer with a weight > 0, but got {'a': 0.0}"):
+    with pytest.raises(
+        ValueError, match=r"expected a layer with a weight > 0, but got \{'a': 0.0\}"
+    ):
         Recipe(1, {"a": 0.0})
