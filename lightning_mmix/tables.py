@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from statistics import mean, stdev
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from lightning_mmix.plan import Recipe
@@ -21,21 +22,36 @@ def layer_table(recipe: Recipe) -> Table:
 
 
 def score_table(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> Table:
-    """Scores of several ways to train, as mean ± standard deviation over runs.
+    """Scores of several ways to train, and what each differs by from the first.
 
     Args:
-        scores: Way to train → score → its value in each of two or more runs.
+        scores: Way to train → score → its value in each of two or more runs. The runs of all ways
+            come in the same order of seeds, so that differences are those between equal seeds.
         title: Stands above the table.
 
     Returns:
-        A row a way, a column a score.
+        A row a way and a row a difference, a column a score: mean ± standard deviation over runs.
     """
-    table = Table(title=title)
-    names = list(next(iter(scores.values())))
-    table.add_column("")
-    for name in names:
+    (base, first), *others = scores.items()
+    caption = f"Δ: minus {base}, run for run"
+    table = Table(
+        "", title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+    )
+    # percentages to two digits, what lies within [0, 1] to three
+    digits = {name: 2 if max(runs) > 1 else 3 for name, runs in first.items()}
+    for name in first:
         table.add_column(name, justify="right", no_wrap=True)
-    for arm, runs in scores.items():
-        cells = (f"{mean(runs[name]):.2f} ± {stdev(runs[name]):.2f}" for name in names)
-        table.add_row(arm, *cells)
+    for arm, each in scores.items():
+        table.add_row(arm, *(_spread(each[name], f".{digits[name]}f") for name in first))
+    table.add_section()
+    for arm, each in others:
+        cells = []
+        for name in first:
+            differences = [a - b for a, b in zip(each[name], first[name], strict=True)]
+            cells.append(_spread(differences, f"+.{digits[name]}f"))
+        table.add_row(f"Δ {arm}", *cells)
     return table
+
+
+def _spread(values: Sequence[float], form: str) -> str:
+    return f"{mean(values):{form}} ± {stdev(values):{form.lstrip('+')}}"

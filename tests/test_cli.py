@@ -1,0 +1,159 @@
+"""The YAML files and the command line."""
+
+import sys
+from pathlib import Path
+
+import lightning.pytorch as L
+import pytest
+import torch
+import yaml
+from lightning.pytorch.cli import LightningCLI
+from torch import nn
+from training import Net, batches, fit, loader
+
+from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, cli
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+
+
+@pytest.fixture(autouse=True)
+def _in_the_examples_folder(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(EXAMPLES)
+    monkeypatch.setattr(sys, "argv", ["lightning-mmix"])
+    monkeypatch.setenv("PL_GLOBAL_SEED", "0")
+    monkeypatch.chdir(tmp_path)
+
+
+class Data(L.LightningDataModule):
+    def train_dataloader(self):
+        return loader(batches(4))
+
+
+CALLBACK = {
+    "class_path": "lightning_mmix.ManifoldMixup",
+    "init_args": {"alpha": 0.5, "layers": {"input": 1.0, "net.*": 2.0}, "target": ["1"]},
+}
+CLASSIFIER = {
+    "class_path": "lightning_mmix.ManifoldMixupClassifier",
+    "init_args": {
+        "net": {"class_path": "torch.nn.Linear", "init_args": {"in_features": 4, "out_features": 5}},
+        "num_classes": 5,
+        "layers": ["net"],
+        "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.05}},
+        "lr_scheduler": {
+            "class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 1}
+        },
+    },
+}  # fmt: skip
+TRAINER = {
+    "accelerator": "cpu",
+    "max_epochs": 2,
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+}
+
+
+def configured(tmp_path, model, callbacks=()):
+    config = {
+        "seed_everything": 4,
+        "model": model,
+        "data": {"class_path": "test_cli.Data"},
+        "trainer": {**TRAINER, "callbacks": [*callbacks]},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    return ["--config", str(tmp_path / "config.yaml")]
+
+
+def from_yaml(args):
+    made = LightningCLI(
+        L.LightningModule,
+        L.LightningDataModule,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        save_config_callback=None,
+        args=["fit", *args],
+    )
+    return list(made.model.parameters())
+
+
+@pytest.mark.filterwarnings("ignore:You defined a .validation_step")
+def test_a_fit_from_yaml_is_a_fit_from_python_bit_for_bit(tmp_path):
+    ours = from_yaml(configured(tmp_path, {"class_path": "training.Net"}, [CALLBACK]))
+    L.seed_everything(4, verbose=False)
+    callback = ManifoldMixup(0.5, {"input": 1.0, "net.*": 2.0}, target=["1"])
+    theirs = fit(Net(), callback, data=batches(4), max_epochs=2)
+    assert all(map(torch.equal, ours, theirs.parameters()))
+
+    ours = from_yaml(configured(tmp_path, CLASSIFIER))
+    L.seed_everything(4, verbose=False)
+    module = ManifoldMixupClassifier(
+        nn.Linear(4, 5),
+        5,
+        layers=["net"],
+        optimizer=lambda p: torch.optim.Adam(p, lr=0.05),
+        lr_scheduler=lambda o: torch.optim.lr_scheduler.StepLR(o, step_size=1),
+    )
+    fit(module, data=batches(4), max_epochs=2)
+    assert all(map(torch.equal, ours, module.parameters()))
+
+
+MIXIN = {"class_path": "test_module.InFront"}
+
+
+@pytest.mark.filterwarnings("ignore:You defined a .validation_step")
+@pytest.mark.parametrize(
+    ("model", "callbacks"),
+    [
+        ({"class_path": "training.Net"}, [CALLBACK]),
+        (CLASSIFIER, []),
+        (MIXIN, []),
+    ],
+)
+def test_the_printed_config_gives_the_same_fit(tmp_path, capsys, model, callbacks):
+    args = configured(tmp_path, model, callbacks)
+    weights = from_yaml(args)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *args, "--print_config"])
+    printed = capsys.readouterr().out
+    (tmp_path / "printed.yaml").write_text(printed)
+    again = ["--config", str(tmp_path / "printed.yaml")]
+    assert all(map(torch.equal, from_yaml(again), weights))
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *again, "--print_config"])
+    assert capsys.readouterr().out == printed
+
+
+def test_the_defaults_of_the_classifier_go_round(tmp_path, capsys):
+    model = {"class_path": CLASSIFIER["class_path"], "init_args": {"num_classes": 5}}
+    model["init_args"]["net"] = CLASSIFIER["init_args"]["net"]
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *configured(tmp_path, model), "--print_config"])
+    printed = yaml.safe_load(capsys.readouterr().out)
+    assert printed["model"]["init_args"]["optimizer"] == "lightning_mmix.module.sgd"
+
+
+def test_the_command_line_fits(tmp_path):
+    cli.main(["fit", *configured(tmp_path, {"class_path": "training.Net"}, [CALLBACK])])
+
+
+OVERLAYS = [path.name for path in EXAMPLES.glob("*.yaml") if path.name != "digits.yaml"]
+
+
+@pytest.mark.filterwarnings("ignore:.*GPU available")
+@pytest.mark.parametrize("overlay", [None, *OVERLAYS])
+def test_every_yaml_file_trains(overlay):
+    digits = pytest.importorskip("digits")
+    files = ["digits.yaml", *([overlay] if overlay else [])]
+    made = LightningCLI(
+        ManifoldMixupClassifier,
+        digits.Digits,
+        args=[*(f"--config={EXAMPLES / name}" for name in files), "--trainer.fast_dev_run=1"],
+        run=False,
+        save_config_callback=None,
+    )
+    made.trainer.fit(made.model, made.datamodule)
+    (mixup,) = [c for c in made.trainer.callbacks if isinstance(c, ManifoldMixup)]
+    assert (mixup.plan is None) == (overlay is None)
