@@ -36,7 +36,9 @@ CALLBACK = {
 CLASSIFIER = {
     "class_path": "lightning_mmix.ManifoldMixupClassifier",
     "init_args": {
-        "net": {"class_path": "torch.nn.Linear", "init_args": {"in_features": 4, "out_features": 5}},
+        "net": {
+            "class_path": "torch.nn.Linear", "init_args": {"in_features": 4, "out_features": 5}
+        },
         "num_classes": 5,
         "layers": ["net"],
         "optimizer": {"class_path": "torch.optim.Adam", "init_args": {"lr": 0.05}},
