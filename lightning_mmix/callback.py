@@ -153,11 +153,6 @@ class ManifoldMixup(Callback):
                 raise _unused_target(self._step.plan)
 
     @override
-    def on_after_backward(self, *_: Any) -> None:
-        if self._step is not None:
-            self._step.settle()
-
-    @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -165,8 +160,9 @@ class ManifoldMixup(Callback):
         if step is not None and not step.fired:
             self._warn(step.plan.layer)
         elif step is not None and not step.went_backward and not _mixes_loss(pl_module):
-            if trainer.global_step > self._global_step:
-                raise _unused_target(step.plan)  # of manual optimisation, where it shows so late
+            # manual optimisation shows it only now; automatic has passed on_before_backward
+            if trainer.global_step > self._global_step and not pl_module.automatic_optimization:
+                raise _unused_target(step.plan)
 
     @override
     def on_train_epoch_end(self, *_: Any) -> None:

@@ -1,133 +1,57 @@
 """Torch's functions, told apart by what they do with an argument."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 
 Function = Callable[..., Any]
 
-_ABOUT_ITSELF = frozenset(
-    [
-        "__array__",
-        "__bool__",
-        "__complex__",
-        "__contains__",
-        "__float__",
-        "__format__",
-        "__hash__",
-        "__index__",
-        "__int__",
-        "__len__",
-        "__repr__",
-        "_is_view",
-        "data_ptr",
-        "dim",
-        "element_size",
-        "get_device",
-        "has_names",
-        "is_complex",
-        "is_contiguous",
-        "is_floating_point",
-        "is_shared",
-        "item",
-        "ndimension",
-        "nelement",
-        "numel",
-        "numpy",
-        "register_hook",
-        "register_post_accumulate_grad_hook",
-        "requires_grad_",
-        "retain_grad",
-        "size",
-        "storage",
-        "storage_offset",
-        "stride",
-        "tolist",
-        "untyped_storage",
-    ]
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_ABOUT_ITSELF = _names("""
+    __array__ __bool__ __complex__ __contains__ __float__ __format__ __hash__ __index__ __int__
+    __len__ __repr__ _is_view data_ptr dim element_size get_device has_names is_complex
+    is_contiguous is_floating_point is_shared item ndimension nelement numel numpy
+    register_post_accumulate_grad_hook requires_grad_ retain_grad size storage storage_offset
+    stride tolist untyped_storage
+""")
+_SIZES = _names("__len__ nelement numel size")
+_TENSOR_ATTRIBUTES = _names("T mT H mH real imag data")
+_LIKE = _names("""
+    empty_like full_like new_empty new_empty_strided new_full new_ones new_zeros ones_like
+    rand_like randint_like randn_like zeros_like
+""")
+_AS = _names("expand_as reshape_as type_as view_as")
+_RANDOM = _names("""
+    _standard_gamma alpha_dropout bernoulli bernoulli_ cauchy_ dropout dropout1d dropout2d dropout3d
+    exponential_ feature_alpha_dropout feature_dropout fractional_max_pool2d fractional_max_pool3d
+    geometric_ gru gumbel_softmax log_normal_ lstm multi_head_attention_forward multinomial
+    native_dropout normal normal_ poisson random_ rnn_relu rnn_tanh rrelu rrelu_
+    scaled_dot_product_attention uniform_
+""")
+_KEEPS_STATISTICS = _names("batch_norm instance_norm")
+_RESHAPES_IN_PLACE = _names(
+    "as_strided_ detach_ squeeze_ swapaxes_ swapdims_ t_ transpose_ unsqueeze_"
 )
-_TENSOR_ATTRIBUTES = frozenset(["T", "mT", "H", "mH", "real", "imag", "data"])
-_LIKE = frozenset(
-    [
-        "empty_like",
-        "full_like",
-        "new_empty",
-        "new_empty_strided",
-        "new_full",
-        "new_ones",
-        "new_zeros",
-        "ones_like",
-        "rand_like",
-        "randint_like",
-        "randn_like",
-        "zeros_like",
-    ]
-)
-_AS = frozenset(["expand_as", "reshape_as", "type_as", "view_as"])
-_RANDOM = frozenset(
-    [
-        "alpha_dropout",
-        "bernoulli",
-        "bernoulli_",
-        "cauchy_",
-        "dropout",
-        "dropout1d",
-        "dropout2d",
-        "dropout3d",
-        "exponential_",
-        "feature_alpha_dropout",
-        "geometric_",
-        "gumbel_softmax",
-        "log_normal_",
-        "multinomial",
-        "normal",
-        "normal_",
-        "poisson",
-        "random_",
-        "rrelu",
-        "rrelu_",
-        "scaled_dot_product_attention",
-        "uniform_",
-    ]
-)
-_RESHAPES_IN_PLACE = frozenset(["squeeze_", "unsqueeze_", "t_", "transpose_", "detach_", "__set__"])
-_NOT_IN_PLACE = frozenset(["__init__", "__int__", "__index__", "__invert__", "__iter__"])
-_ADDITIVE = frozenset(
-    [
-        "add",
-        "sub",
-        "neg",
-        "radd",
-        "rsub",
-        "iadd",
-        "isub",
-        "mean",
-        "sum",
-        "clone",
-        "detach",
-        "to",
-        "float",
-        "double",
-        "view",
-        "reshape",
-        "squeeze",
-        "unsqueeze",
-        "flatten",
-        "contiguous",
-        "view_as",
-    ]
-)
-_FACTORS = frozenset(["mul", "rmul", "imul"])
-_DIVISIONS = frozenset(["div", "truediv", "itruediv"])
+_EXCHANGES_MEMORY = _names("__set__ resize_ resize_as_ set_")
+_NOT_IN_PLACE = _names("__init__ __int__ __index__ __invert__ __iter__")
+_ADDITIVE = _names("""
+    add sub neg radd rsub iadd isub mean sum clone detach to float double view reshape squeeze
+    unsqueeze flatten contiguous view_as
+""")
+_FACTORS = _names("mul rmul imul")
+_DIVISIONS = _names("div truediv itruediv")
 
 
 def is_about_itself(func: Function) -> bool:
     """Whether a function asks for the tensor itself, or a Python number: shape, item."""
     if func.__name__ in ("__get__", "__set__"):
-        attribute = getattr(getattr(func, "__self__", None), "__name__", "")
-        return attribute not in _TENSOR_ATTRIBUTES
+        return _attribute(func) not in _TENSOR_ATTRIBUTES
     return func.__name__ in _ABOUT_ITSELF
 
 
@@ -142,8 +66,24 @@ def is_in_place(func: Function) -> bool:
 
 
 def reshapes_in_place(func: Function) -> bool:
-    """Whether a function changes its first argument's shape or history in place, or all of it."""
+    """Whether a function changes its first argument's shape or history in place."""
     return func.__name__ in _RESHAPES_IN_PLACE
+
+
+def exchanges_memory(func: Function) -> bool:
+    """Whether a function gives its first argument other memory: ``data =``, set, resize."""
+    return func.__name__ in _EXCHANGES_MEMORY
+
+
+def keeps_statistics(func: Function) -> bool:
+    """Whether a function updates running statistics that it is given."""
+    return func.__name__ in _KEEPS_STATISTICS
+
+
+def asks_size(func: Function) -> bool:
+    """Whether a function asks for a tensor's shape."""
+    name = func.__name__
+    return name in _SIZES or (name == "__get__" and _attribute(func) == "shape")
 
 
 def shape_argument(func: Function) -> int | None:
@@ -162,10 +102,20 @@ def is_additive(func: Function) -> bool:
     return func.__name__.strip("_") in _ADDITIVE
 
 
-def same_noise(func: Function) -> AbstractContextManager[Any]:
+@contextmanager
+def same_noise(func: Function, generator: torch.Generator | None = None) -> Iterator[None]:
     """Give the generators back as they were after a first call of a random function."""
     if func.__name__ not in _RANDOM:
-        return nullcontext()
-    in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    devices = [torch.cuda.current_device()] if in_use else []
-    return torch.random.fork_rng(devices=devices)
+        yield
+    elif generator is not None:
+        state = generator.get_state()
+        yield
+        generator.set_state(state)
+    else:
+        in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        with torch.random.fork_rng(devices=[torch.cuda.current_device()] if in_use else []):
+            yield
+
+
+def _attribute(func: Function) -> str:
+    return getattr(getattr(func, "__self__", None), "__name__", "")

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_mmix.batch import describe, entries
+from lightning_mmix.batch import describe, entries, tensors
 from lightning_mmix.layers import INPUT, named_layers, select
 from lightning_mmix.mixing import mix
 from lightning_mmix.paired import is_paired
@@ -28,11 +28,14 @@ class Gate:
         self.name = name
         self.step: Step | None = None
 
-    def __call__(self, _module: nn.Module, _args: Any, output: Any) -> Any:
+    def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
         """Mix what the layer puts out, or leave it as it is."""
         if self.step is None:
             return None
-        mixed = _mix_output(output, self.step.plan)
+        if isinstance(module, nn.RNNBase):
+            mixed = _mix_recurrent(module, output, self.step.plan)
+        else:
+            mixed = _mix_output(output, self.step.plan)
         if mixed is output:
             raise _no_hidden_state(self.name, output, len(self.step.plan.partner))
         self.step.fired = True
@@ -66,7 +69,11 @@ class Gates:
             value: The batch's input, needed if the step's plan mixes it.
         """
         self.step = step
-        borrow(step, targets, value)
+        try:
+            borrow(step, targets, value)
+        except BaseException:
+            self.disarm()
+            raise
         if step.plan.layer in self._gates:
             self._gates[step.plan.layer].step = step
 
@@ -97,8 +104,8 @@ def mixing(
     """Carry out a plan on a model, in a plain PyTorch loop.
 
     Within the context the plan's layer is mixed, and what is computed from the yielded target is
-    mixed with it. Take the loss inside; take its gradient inside too if the model checkpoints
-    activations, since the layers that run again must mix again.
+    mixed with it. Take the loss inside, and its gradient too: layers that run again for activation
+    checkpointing must mix again, and a custom autograd.Function must find the target as it was.
 
     Args:
         model: Any module.
@@ -120,8 +127,7 @@ def mixing(
         >>> x, y = torch.randn(2, 4), torch.tensor([0, 2])
         >>> plan = MixPlan("0", torch.tensor(0.75), torch.tensor([1, 0]))
         >>> with mixing(model, plan, y) as paired:
-        ...     loss = nn.functional.cross_entropy(model(x), paired)
-        >>> loss.backward()
+        ...     nn.functional.cross_entropy(model(x), paired).backward()
     """
     if plan is None:
         yield target
@@ -142,6 +148,22 @@ def _mix_output(output: Any, plan: MixPlan) -> Any:
     if all(mixed[key] is parts[key] for key in parts):
         return output
     return _rebuilt(output, mixed)
+
+
+def _mix_recurrent(module: nn.RNNBase, output: Any, plan: MixPlan) -> Any:
+    """Mix all that an RNN, LSTM or GRU puts out, whose last states have the batch second."""
+    sequence, states = output
+    if not isinstance(sequence, Tensor) or sequence.dim() != 3:
+        return output
+    turned = (sequence if module.batch_first else _turned(sequence), _turned(states))
+    if any(len(tensor) != len(plan.partner) for tensor in tensors(turned)):
+        return output
+    sequence, states = _mix_output(turned, plan)
+    return sequence if module.batch_first else _turned(sequence), _turned(states)
+
+
+def _turned(tree: Any) -> Any:
+    return tree.transpose(0, 1) if isinstance(tree, Tensor) else tuple(map(_turned, tree))
 
 
 def _is_hidden_state(output: Tensor, plan: MixPlan) -> bool:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 INPUT = "input"
@@ -75,15 +76,19 @@ def _fits(name: str, pattern: str) -> bool:
 
 
 def _has_forward(module: nn.Module) -> bool:
-    return type(module).forward is not nn.Module.forward
+    # a scripted module's forward can't be asked for on its class, and it takes no hooks
+    is_scripted = isinstance(module, torch.jit.ScriptModule)
+    return not is_scripted and type(module).forward is not nn.Module.forward
 
 
 def _refuse_container(name: str, modules: Mapping[str, nn.Module]) -> None:
     if _has_forward(modules[name]):
         return
     inside = _listed(n for n in modules if n.startswith(f"{name}.") and _has_forward(modules[n]))
+    is_scripted = isinstance(modules[name], torch.jit.ScriptModule)
+    problem = "is scripted, so it takes no hooks" if is_scripted else "never runs itself"
     raise ValueError(
-        f"layer {name!r} is a container ({type(modules[name]).__name__}) that never runs itself; "
+        f"layer {name!r}, a {type(modules[name]).__name__}, {problem}; "
         f"did you mean {inside or 'another layer'}?"
     )
 

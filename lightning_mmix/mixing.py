@@ -46,11 +46,13 @@ def interpolate(first: Tensor, second: Tensor, lam: Tensor | float) -> Tensor:
 class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
-        # a gather keeps no memory format, so it works on the dimensions as they lie in memory
+        # a gather keeps no memory format, so it works on the dimensions as they lie in memory;
+        # and what comes out is no view, for the next layer may write into it
         order = sorted(range(hidden.dim()), key=hidden.stride, reverse=True)
-        lying = hidden.permute(order)
-        mixed = lying.index_select(order.index(0), partner).lerp_(lying, _weight(lam, hidden))
-        return mixed.permute([order.index(dim) for dim in range(hidden.dim())])
+        mixed = torch.empty_like(hidden)
+        lying, out = hidden.permute(order), mixed.permute(order)
+        torch.index_select(lying, order.index(0), partner, out=out)
+        return mixed.lerp_(hidden, _weight(lam, hidden))
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch's signature

@@ -57,7 +57,9 @@ class ManifoldMixupMixin(LightningModule):
 
     def configure_mixup(self) -> ManifoldMixup:
         """The callback that this module brings if its Trainer has none."""
-        return ManifoldMixup()
+        # of another base, if it stands behind this one and has an answer
+        configure: Callable[[], ManifoldMixup] = getattr(super(), "configure_mixup", ManifoldMixup)
+        return configure()
 
     @override
     def configure_callbacks(self) -> list[Callback]:

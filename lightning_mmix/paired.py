@@ -1,39 +1,47 @@
 """The paired tensor: it carries two, so that the loss forks while the network runs once."""
 
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from lightning_mmix.functions import (
     Function,
+    asks_size,
+    exchanges_memory,
     is_about_itself,
     is_additive,
     is_in_place,
     is_linear,
+    keeps_statistics,
     reshapes_in_place,
     same_noise,
     shape_argument,
 )
-from lightning_mmix.mixing import interpolate
-from lightning_mmix.step import Step
-
-
-class Pair(NamedTuple):
-    """What a paired tensor carries.
-
-    Attributes:
-        first: What was computed from y.
-        second: What was computed from y[partner].
-        step: The step that it belongs to.
-        is_opaque: Whether both sides hang on one graph node, the output of an autograd.Function.
-    """
-
-    first: Tensor
-    second: Tensor
-    step: Step
-    is_opaque: bool = False
+from lightning_mmix.refusals import (
+    OTHER_SIZES,
+    beside_custom_function,
+    in_place,
+    of_unequal_length,
+)
+from lightning_mmix.sides import (
+    Pair,
+    are_scalars,
+    is_opaque,
+    like,
+    on_own_value,
+    ordinary,
+    own_value,
+    pair_of,
+    paired_in,
+    side,
+    tensors_in,
+)
+from lightning_mmix.step import Step, is_inside_function, shares_memory
 
 
 class Paired(Tensor):
@@ -49,13 +57,17 @@ class Paired(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls, func: Function, types: Any, args: Any = (), kwargs: Any = None
+        cls,
+        func: Function,
+        types: Any,
+        args: Any = (),
+        kwargs: Any = None,
     ) -> Any:
         """Run ``func`` on the first and on the second of every paired argument."""
         return _dispatch(func, args, kwargs or {})
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        return _ordinary(self).__reduce_ex__(protocol)  # type: ignore[no-untyped-call]
+        return ordinary(self).__reduce_ex__(protocol)
 
 
 def become_paired(tensor: Tensor, pair: Pair) -> None:
@@ -67,180 +79,166 @@ def become_paired(tensor: Tensor, pair: Pair) -> None:
 
 def is_paired(value: Any) -> bool:
     """Whether a value is, or holds, a paired tensor of a step that is not over."""
-    return next(_pairs(value), None) is not None
+    return next(paired_in(value), None) is not None
 
 
 # a compiled step forks its loss outside the graph
 @torch.compiler.disable  # type: ignore[untyped-decorator]
 def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
-    step = next((each.pair.step for each in _pairs(args, kwargs)), None)
-    if step is None or is_about_itself(func):
-        return _on_own_value(func, args, kwargs)
-    if func is Tensor.backward:
-        step.went_backward = True
-        # not by way of the own value: an autograd.Function's backward still forks
-        return func(_ordinary(args[0]), *args[1:], **kwargs)
-    if func is Tensor.__iter__:
-        return iter(torch.unbind(args[0]))
+    step = next((pair.step for _, pair in paired_in(args, kwargs)), None)
+    if step is None:
+        return on_own_value(func, args, kwargs)
+    for handle in (_ask, _differentiate):
+        answer = handle(step, func, args, kwargs)
+        if answer is not NotImplemented:
+            return answer
+    _refuse_inside_function(func, args, kwargs)
     if is_in_place(func) or kwargs.get("out") is not None:
         return _write(step, func, args, kwargs)
-    if _looks_at_shapes_only(func, args, kwargs):
-        return _on_own_value(func, args, kwargs)
     return _fork(step, func, args, kwargs)
 
 
-def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
-    kwargs_of_first = kwargs
-    if func is torch.autograd.grad:
+def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
+    """Answer what is asked about the tensor itself."""
+    if func is Tensor.register_hook:
+        return _Handles(*(func(side(args[0], i), *args[1:], **kwargs) for i in (0, 1)))
+    if asks_size(func) and _have_other_shapes(args[0]):
+        warnings.warn(OTHER_SIZES, stacklevel=4)
+    if func.__name__ == "__set__" and is_about_itself(func):
+        return on_own_value(func, (args[0], *ordinary(args[1:])), kwargs)
+    if is_about_itself(func) or _looks_at_shapes_only(func, args, kwargs):
+        return on_own_value(func, args, kwargs)
+    return NotImplemented
+
+
+def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
+    """Take gradients of the mix, unless they are part of a loss themselves."""
+    if func in (Tensor.backward, torch.autograd.backward):
         step.went_backward = True
-        kwargs_of_first = {**kwargs, "retain_graph": True}  # both sides hang on one network
-    with same_noise(func):
-        first = func(*_side(args, 0), **_side(kwargs_of_first, 0))
-    second = func(*_side(args, 1), **_side(kwargs, 1))
-    if next(_tensors(first), None) is None:
-        return _on_own_value(func, args, kwargs)
-    opaque = [each for each in _pairs(args, kwargs) if _is_opaque(each)]
-    if opaque and any(tensor.requires_grad for tensor in _tensors(first)):
+        # not by way of on_own_value: an autograd.Function's backward still forks
+        return func(*ordinary(args), **{key: ordinary(kwargs[key]) for key in kwargs})
+    if func is not torch.autograd.grad:
+        return NotImplemented
+    step.went_backward = True
+    if not kwargs.get("create_graph") and any(map(step.owns, tensors_in(args[1:2]))):
+        return func(*ordinary(args), **kwargs)
+    with_graph = {**kwargs, "retain_graph": True}  # both sides hang on one network
+    first, second = func(*side(args, 0), **with_graph), func(*side(args, 1), **kwargs)
+    return _zip(first, second, step)
+
+
+def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
+    with same_noise(func, kwargs.get("generator")):
+        first = func(*side(args, 0), **side(kwargs, 0))
+    if next(tensors_in(first), None) is None:
+        return on_own_value(func, args, kwargs)
+    others = side(args, 1)
+    if keeps_statistics(func):  # which are the first's
+        others = tuple(_copy_of_state(step, other) for other in others)
+    second = func(*others, **side(kwargs, 1))
+    opaque = any(is_opaque(tensor, pair) for tensor, pair in paired_in(args, kwargs))
+    if opaque and any(tensor.requires_grad for tensor in tensors_in(first)):
         _refuse_nonlinear(func, args)
-    return _zip(first, second, step, bool(opaque))
+    return _zip(first, second, step, opaque=opaque, scalar=are_scalars(args, kwargs))
 
 
 def _write(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     written = args[0] if args else None
     if not isinstance(written, Tensor) or "out" in kwargs:
-        raise _cannot_pair(func, "into an argument that is not its first")
-    if isinstance(written, Paired):
+        raise in_place(func, "into an argument that is not its first")
+    if exchanges_memory(func):
+        raise in_place(func, "by exchanging its memory")
+    if (pair := pair_of(written)) is not None:
         if reshapes_in_place(func):
-            _on_own_value(func, args, kwargs)
+            on_own_value(func, args, kwargs)
         _on_both(func, args, kwargs)
-        _refresh(step, written, *written.pair[:2])
+        _refresh(written, pair)
     elif step.owns(written):
-        func(*_side(args, 0), **_side(kwargs, 0))
-    elif written._is_view() or func.__name__ == "__set__":
-        raise _cannot_pair(func, "into a view")
+        mixed = are_scalars(args, kwargs)  # a running mean of losses, not a count of labels
+        func(*(ordinary(args) if mixed else side(args, 0)), **side(kwargs, 0))
     else:
-        pair = Pair(written.clone(), written.clone(), step)
-        _on_both(func, (pair, *args[1:]), kwargs)
-        _refresh(step, written, pair.first, pair.second)
-        become_paired(written, pair)
+        _write_ordinary(step, func, args, kwargs)
     return written
 
 
+def _write_ordinary(step: Step, func: Function, args: Any, kwargs: Any) -> None:
+    written, *others = args
+    if written._is_view() or shares_memory(written):
+        raise in_place(func, "into memory that other tensors may share")
+    with torch.enable_grad():  # under no_grad the values change, but the history stays
+        pair = Pair(written.clone(), written.clone(), step)
+    _on_both(func, (pair, *others), kwargs)
+    _refresh(written, pair)
+    become_paired(written, pair)
+
+
 def _on_both(func: Function, args: Any, kwargs: Any) -> None:
-    with same_noise(func):
-        func(*_side(args, 0), **_side(kwargs, 0))
-    func(*_side(args, 1), **_side(kwargs, 1))
+    with same_noise(func, kwargs.get("generator")):
+        func(*side(args, 0), **side(kwargs, 0))
+    func(*side(args, 1), **side(kwargs, 1))
 
 
-def _refresh(step: Step, own: Tensor, first: Tensor, second: Tensor) -> None:
+def _refresh(own: Tensor, pair: Pair) -> None:
     # the own value of an integer shares its memory with the first, unless it was ordinary before
-    if own.data_ptr() != first.data_ptr():
-        _on_own_value(Tensor.copy_, (own, _own_value(step, first, second)), {})
+    if own.data_ptr() != pair.first.data_ptr():
+        on_own_value(Tensor.copy_, (own, own_value(pair)), {})
 
 
-def _own_value(step: Step, first: Tensor, second: Tensor) -> Tensor:
-    if not (first.is_floating_point() or first.is_complex()):
-        return first.detach()
-    # masked by the target, the sides may differ in shape: only what is made of them can be mixed
-    if not step.is_mixing or first.shape != second.shape:
-        return first.clone()
-    return interpolate(first, second, step.plan.lam)
-
-
-def _zip(first: Any, second: Any, step: Step, is_opaque: bool) -> Any:
+def _zip(first: Any, second: Any, step: Step, *, opaque: bool = False, scalar: bool = False) -> Any:
+    """Pair two results, which may be trees of tensors."""
     if first is second:
         return first
     if isinstance(first, Tensor):
-        own = _own_value(step, first, second)
-        become_paired(own, Pair(first, second, step, is_opaque))
+        pair = Pair(first, second, step, opaque)
+        own = own_value(pair, is_scalar=scalar)
+        become_paired(own, pair)
         return own
+    together = partial(_zip, step=step, opaque=opaque, scalar=scalar)
     if isinstance(first, Mapping):
-        return {key: _zip(first[key], second[key], step, is_opaque) for key in first}
+        return {key: together(first[key], second[key]) for key in first}
     if isinstance(first, tuple | list):
-        sides = zip(first, second, strict=True)
-        return _like(first, [_zip(a, b, step, is_opaque) for a, b in sides])
+        if len(first) != len(second):
+            raise of_unequal_length(first, second)
+        return like(first, list(map(together, first, second)))
     return first
 
 
-def _side(tree: Any, index: int) -> Any:
-    if isinstance(tree, Pair):
-        return tree[index]
-    if isinstance(tree, Paired):
-        is_whole = _is_over(tree) or _is_opaque(tree)
-        return _ordinary(tree) if is_whole else tree.pair[index]
-    if isinstance(tree, tuple | list):
-        return _like(tree, [_side(entry, index) for entry in tree])
-    if isinstance(tree, dict):
-        return {key: _side(entry, index) for key, entry in tree.items()}
-    return tree
+class _Handles(NamedTuple):
+    """The handles of a hook on both sides."""
+
+    first: RemovableHandle
+    second: RemovableHandle
+
+    def remove(self) -> None:
+        self.first.remove()
+        self.second.remove()
 
 
-def _like(sequence: Any, entries: list[Any]) -> Any:
-    make = getattr(sequence, "_make", type(sequence))
-    return make(entries)
+def _copy_of_state(step: Step, value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) and step.owns(value) else value
 
 
-def _tensors(tree: Any) -> Iterator[Tensor]:
-    if isinstance(tree, Tensor):
-        yield tree
-    elif isinstance(tree, tuple | list):
-        for entry in tree:
-            yield from _tensors(entry)
-    elif isinstance(tree, Mapping):
-        yield from _tensors(list(tree.values()))
-
-
-def _pairs(*trees: Any) -> Iterator[Paired]:
-    return (t for t in _tensors(trees) if isinstance(t, Paired) and not _is_over(t))
-
-
-def _is_over(paired: Paired) -> bool:
-    return "pair" not in vars(paired) or paired.pair.step.closed
-
-
-def _is_opaque(paired: Paired) -> bool:
-    first, second, _, is_opaque = paired.pair
-    with torch._C.DisableTorchFunctionSubclass():
-        return is_opaque or (
-            paired.requires_grad and not first.requires_grad and not second.requires_grad
-        )
+def _have_other_shapes(tensor: Any) -> bool:
+    pair = pair_of(tensor) if isinstance(tensor, Tensor) else None
+    return pair is not None and pair.first.shape != pair.second.shape
 
 
 def _looks_at_shapes_only(func: Function, args: Any, kwargs: Any) -> bool:
     position = shape_argument(func)
     if position is None or position >= len(args):
         return False
-    pairs = list(_pairs(args, kwargs))
-    return (
-        len(pairs) == 1
-        and args[position] is pairs[0]
-        and pairs[0].pair.first.shape == pairs[0].pair.second.shape
-    )
+    pairs = [tensor for tensor, _ in paired_in(args, kwargs)]
+    return len(pairs) == 1 and args[position] is pairs[0] and not _have_other_shapes(pairs[0])
+
+
+def _refuse_inside_function(func: Function, args: Any, kwargs: Any) -> None:
+    # a paired input of an autograd.Function would get one gradient for both sides
+    if is_inside_function() and func.__name__ not in ("clone", "detach"):
+        if any(tensor.requires_grad for tensor, _ in paired_in(args, kwargs)):
+            raise beside_custom_function(func)
 
 
 def _refuse_nonlinear(func: Function, args: Any) -> None:
     positions = [i for i, each in enumerate(args) if is_paired(each)]
-    if is_additive(func) or (len(positions) == 1 and is_linear(func, positions[0])):
-        return
-    raise ValueError(
-        f"{func.__name__} takes the output of a custom autograd.Function that was given the "
-        "target, which mixes exactly only in sums, means and multiples; compute that loss with "
-        "ManifoldMixupMixin or mixed_loss instead"
-    )
-
-
-def _cannot_pair(func: Function, how: str) -> ValueError:
-    return ValueError(
-        f"{func.__name__} writes what was computed from a mixed target in place {how}, which "
-        "cannot be done for its partner; write it out of place, or into a .clone()"
-    )
-
-
-def _ordinary(paired: Paired) -> Tensor:
-    with torch._C.DisableTorchFunctionSubclass():
-        return paired.as_subclass(Tensor)
-
-
-def _on_own_value(func: Function, args: Any, kwargs: Any) -> Any:
-    with torch._C.DisableTorchFunctionSubclass():
-        return func(*args, **kwargs)
+    if not (is_additive(func) or (len(positions) == 1 and is_linear(func, positions[0]))):
+        raise beside_custom_function(func)

@@ -26,10 +26,8 @@ class Step:
         self.closed = False
         self.went_backward = False
         self._model = model
-        self._owned: set[int] | None = None
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
         self._paired: list[weakref.ref[Tensor]] = []
-        self._in_backward: list[weakref.ref[Tensor]] = []
 
     @property
     def is_mixing(self) -> bool:
@@ -38,9 +36,9 @@ class Step:
 
     def owns(self, tensor: Tensor) -> bool:
         """Whether a tensor shares memory with a parameter, buffer or metric state of the model."""
-        if self._owned is None:
-            self._owned = {_storage(state) for state in _states(self._model)}
-        return _storage(tensor) in self._owned
+        # looked up anew each time: states are reassigned, and memory that they leave is used again
+        storage = _storage(tensor)
+        return any(_storage(state) == storage for state in _states(self._model))
 
     def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
         """Note a tensor of the batch, to give back its class and, if ``data`` comes, its data."""
@@ -49,12 +47,6 @@ class Step:
     def track(self, paired: Tensor) -> None:
         """Note a tensor that became paired, so that it can become ordinary again."""
         self._paired.append(weakref.ref(paired))
-        if torch._C._current_graph_task_id() != -1:
-            self._in_backward.append(self._paired[-1])
-
-    def settle(self) -> None:
-        """Make ordinary what became paired within a backward pass: it may be a gradient now."""
-        _make_ordinary(self._in_backward)
 
     def close(self) -> None:
         """Give everything back; what is still paired keeps its own value as an ordinary tensor."""
@@ -65,23 +57,26 @@ class Step:
             tensor.__class__ = cls
             if data is not None:
                 tensor.data = data
-        _make_ordinary(self._paired)
+        while self._paired:
+            paired = self._paired.pop()()
+            if paired is not None and vars(paired).pop("pair", None) is not None:
+                paired.__class__ = Tensor
 
 
-def _make_ordinary(refs: list[weakref.ref[Tensor]]) -> None:
-    while refs:
-        tensor = refs.pop()()
-        if tensor is not None and vars(tensor).pop("pair", None) is not None:
-            tensor.__class__ = Tensor
+def is_inside_function() -> bool:
+    """Whether an autograd.Function runs forward: it switches off forward-mode gradients, too."""
+    return not torch.is_grad_enabled() and not torch._C._is_fwd_grad_enabled()
+
+
+def shares_memory(tensor: Tensor) -> bool:
+    """Whether another tensor lies on the same memory, as ``.data`` and ``.detach()`` do."""
+    return _num_users(tensor) > _num_users(torch.empty(1))
 
 
 def _is_observing() -> bool:
     # gradients are off by choice, and not because an autograd.Function runs forward or backward
-    return (
-        not torch.is_grad_enabled()
-        and torch._C._is_fwd_grad_enabled()
-        and torch._C._current_graph_task_id() == -1
-    )
+    is_backward = torch._C._current_graph_task_id() != -1
+    return not torch.is_grad_enabled() and not is_inside_function() and not is_backward
 
 
 def _states(model: nn.Module | None) -> Iterator[Tensor]:
@@ -97,3 +92,7 @@ def _states(model: nn.Module | None) -> Iterator[Tensor]:
 
 def _storage(tensor: Tensor) -> int:
     return int(tensor.untyped_storage()._cdata)
+
+
+def _num_users(tensor: Tensor) -> int:
+    return int(torch._C._storage_Use_Count(_storage(tensor)))

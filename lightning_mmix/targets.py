@@ -8,8 +8,9 @@ from torch.utils._pytree import tree_map
 
 from lightning_mmix.layers import INPUT
 from lightning_mmix.mixing import interpolate, mix
-from lightning_mmix.paired import Pair, become_paired, is_paired
+from lightning_mmix.paired import become_paired, is_paired
 from lightning_mmix.plan import MixPlan
+from lightning_mmix.sides import Pair
 from lightning_mmix.step import Step
 
 
@@ -23,21 +24,18 @@ def borrow(step: Step, targets: Sequence[Tensor], value: Tensor | None = None) -
             exchanged for the mixed data.
 
     Raises:
-        ValueError: If a tensor is not as long as the plan, or the input is needed and missing.
+        ValueError: If a tensor is not as long as the plan, the input is needed and missing, or a
+            target requires a gradient or is the input.
         TypeError: If the input to be mixed is not floating point.
     """
-    is_input_mixed = step.plan.layer == INPUT
-    if is_input_mixed and value is None:
-        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
-    size = len(step.plan.partner)
-    for tensor in (*targets, *([value] if is_input_mixed and value is not None else [])):
-        if tensor.dim() == 0 or len(tensor) != size:
-            raise ValueError(
-                f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
-                f"but got {tuple(tensor.shape)}"
-            )
-    if is_input_mixed and value is not None:
-        _exchange(step, value)
+    if any(target is value for target in targets):
+        raise ValueError("the target is the input as well; give the one or the other a .clone()")
+    if any(target.requires_grad for target in targets):
+        raise ValueError("expected a target without gradient, but got one that requires it")
+    mixed = [_needed(value)] if step.plan.layer == INPUT else []
+    _refuse_other_sizes([*targets, *mixed], len(step.plan.partner))
+    for tensor in mixed:
+        _exchange(step, tensor)
     for target in targets:
         _pair(step, target)
 
@@ -77,6 +75,21 @@ def mixed_loss(
     first = criterion(prediction, target)
     second = criterion(prediction, tree_map(partners, target))
     return interpolate(first, second, plan.lam)
+
+
+def _needed(value: Tensor | None) -> Tensor:
+    if value is None:
+        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
+    return value
+
+
+def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
+    for tensor in tensors:
+        if tensor.dim() == 0 or len(tensor) != size:
+            raise ValueError(
+                f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
+                f"but got {tuple(tensor.shape)}"
+            )
 
 
 def _exchange(step: Step, value: Tensor) -> None:

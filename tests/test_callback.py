@@ -49,6 +49,67 @@ def test_an_unedited_module_gets_the_naive_loss_and_gradients(float64, name, lay
     assert_exact(module, callback, data[0], untouched)
 
 
+def test_many_steps_at_many_layers_are_those_of_the_naive_form(float64):
+    module = Net()
+    naively, callback = copy.deepcopy(module), ManifoldMixup(layers=["input", "net.*"])
+
+    class Follow(L.Callback):
+        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
+            _, grads = expected_step(naively, callback.plan, data[batch_idx])
+            with torch.no_grad():
+                for parameter, grad in zip(naively.parameters(), grads, strict=True):
+                    parameter.sub_(0.1 * grad)
+
+    data = batches(12)
+    fit(module, callback, Follow(), data=data)
+    torch.testing.assert_close(
+        list(module.parameters()), list(naively.parameters()), atol=1e-10, rtol=0
+    )
+
+
+def test_the_rank_goes_into_the_plan(monkeypatch):
+    monkeypatch.setattr(L.Trainer, "global_rank", 3)
+    callback = ManifoldMixup(layers=["net.0"], seed=1)
+    fit(Net(), callback)
+    assert callback.plan.lam == draw(Recipe(2.0, {"net.0": 1.0}), 6, seed=1, rank=3).lam
+
+
+def test_the_logged_loss_is_the_one_that_was_trained_on(float64):
+    class Logs(Net):
+        def __init__(self):
+            super().__init__()
+            self.mean = MeanMetric()
+
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            self.log("loss", loss, on_step=True, on_epoch=True)
+            self.log("mean", self.mean(loss))
+            return loss
+
+    module, callback, data = Logs(), ManifoldMixup(layers=["net.0"]), batches()
+    expected = expected_step(copy.deepcopy(module), callback.plan or _first_plan(), data[0])[0]
+    trained = trainer(callback)
+    trained.fit(module, loader(data))
+    for name in ("loss_step", "loss_epoch", "mean"):
+        assert trained.callback_metrics[name] == pytest.approx(expected.item(), rel=1e-6)
+
+
+def _first_plan():
+    return draw(Recipe(2.0, {"net.0": 1.0}), 6, seed=0)
+
+
+@pytest.mark.filterwarnings("ignore:.training_step. returned .None.")
+def test_a_step_that_returns_none_is_skipped():
+    class Skips(Net):
+        def training_step(self, batch, batch_idx):
+            loss = super().training_step(batch, batch_idx)
+            return None if batch_idx == 1 else loss
+
+    module = Skips()
+    fit(module, ManifoldMixup(layers=["net.0"]), data=batches(3))
+    assert module.global_step == 3
+
+
 def test_class_counts_in_a_buffer_stay_ordinary_and_count_the_dominant_labels(float64):
     mixed, plain = Net(losses.WithBuffer()), Net(losses.WithBuffer())
     fit(mixed, ManifoldMixup(layers=["net.0"]))
@@ -225,6 +286,17 @@ def test_the_hidden_state_keeps_dtype_shape_and_memory_format():
     assert seen[0] == seen[1] == (torch.bfloat16, (6, 5, 2, 2), True)
 
 
+def test_minus_one_gives_the_batch_back_before_the_epoch_ends():
+    class Look(L.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            self.seen = type(data[0][1]), callback.fired
+
+    module, data = Interrupted("minus one", None), batches()
+    callback, look = ManifoldMixup(layers=["input"]), Look()
+    fit(module, callback, look, data=data)
+    assert look.seen == (torch.Tensor, False)
+
+
 def test_it_pickles_before_during_and_after_a_fit(tmp_path):
     class Pickles(L.Callback):
         def on_after_backward(self, trainer, pl_module):
@@ -335,7 +407,7 @@ def test_a_batch_of_one_is_left_alone():
     assert callback.plan is None
 
 
-def test_manual_optimisation_accumulation_and_lbfgs_are_mixed(float64):
+def test_manual_optimisation_is_mixed(float64):
     class Manual(Net):
         automatic_optimization = False
 
@@ -344,16 +416,26 @@ def test_manual_optimisation_accumulation_and_lbfgs_are_mixed(float64):
             self.manual_backward(loss)
             self.optimizers().step()
 
+    class Accumulating(Manual):
+        def training_step(self, batch, batch_idx):
+            if batch_idx % 2:
+                return self.manual_backward(Net.training_step(self, batch, batch_idx))
+            self(batch[0])  # runs, and trains nothing
+            return None
+
+    fit(Accumulating(), ManifoldMixup(layers=["net.0"]), data=batches(4))
     module, data = Manual(), batches()
     untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=["net.0"])
     fit(module, callback, data=data)
     assert_exact(module, callback, data[0], untouched)
 
+
+def test_every_closure_of_lbfgs_is_mixed(float64):
     class Quasi(Net):
         def configure_optimizers(self):
             return torch.optim.LBFGS(self.parameters(), max_iter=3)
 
-    module = Quasi()
+    module, data, callback = Quasi(), batches(), ManifoldMixup(layers=["net.0"])
     before = copy.deepcopy(module)
     fit(module, callback, data=data)
     optimizer = torch.optim.LBFGS(before.parameters(), max_iter=3)
@@ -476,7 +558,7 @@ def test_a_container_is_refused():
     module = Net()
     module.blocks = nn.ModuleList([nn.Linear(2, 2)])
     message = (
-        r"layer 'blocks' is a container \(ModuleList\) that never runs itself; "
+        r"layer 'blocks', a ModuleList, never runs itself; "
         r"did you mean 'blocks.0'\?"
     )
     assert_refused(message, module, ManifoldMixup(layers=["blocks"]))

@@ -1,5 +1,6 @@
 import copy
 import pickle
+import warnings
 from collections import namedtuple
 from dataclasses import dataclass
 
@@ -194,3 +195,78 @@ def test_a_plan_that_does_not_fit_is_refused(layer, target, value, message):
         pass
     assert type(target) is torch.Tensor
     assert not model[0]._forward_hooks
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+def test_the_next_layer_may_write_into_the_mixed_state(float64, memory_format):
+    model = nn.Sequential(nn.Conv2d(3, 5, 1), nn.ReLU(inplace=True), nn.Flatten())
+    model = model.to(memory_format=memory_format)
+    x, y = torch.randn(4, 3, 2, 2).contiguous(memory_format=memory_format), torch.arange(4)
+    plan, modules = MixPlan("0", PLAN.lam, PLAN.partner), dict(model.named_modules())
+    with mixing(model, plan, y) as paired:
+        F.cross_entropy(model(x), paired).backward()
+    grads = [p.grad for p in model.parameters()]
+    loss = naive.two_pass(lambda y: F.cross_entropy(model(x), y), plan, modules, y)
+    expected = torch.autograd.grad(loss, list(model.parameters()))
+    torch.testing.assert_close(grads, list(expected), atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("cls", [nn.LSTM, nn.GRU, nn.RNN])
+def test_a_recurrent_layer_has_its_last_states_mixed_too(cls, batch_first):
+    layer = cls(3, 5, num_layers=2, batch_first=batch_first)
+    x = torch.randn(4, 4, 3)  # as many steps as samples
+    with torch.no_grad(), mixing(nn.ModuleDict({"0": layer}), MixPlan("0", *plan_rest())):
+        mixed = layer(x)
+    with torch.no_grad():
+        plain = layer(x)
+
+    def expected(tensor, dim):
+        rows = tensor.movedim(dim, 0)
+        return naive.mix(rows, PLAN.lam, PLAN.partner.tolist()).movedim(0, dim)
+
+    torch.testing.assert_close(mixed[0], expected(plain[0], 0 if batch_first else 1))
+    states = [(mixed[1], plain[1])] if cls is not nn.LSTM else zip(mixed[1], plain[1], strict=True)
+    for state, before in states:
+        torch.testing.assert_close(state, expected(before, 1))
+
+
+def plan_rest():
+    return PLAN.lam, PLAN.partner
+
+
+def test_a_packed_sequence_is_refused():
+    layer = nn.GRU(3, 5)
+    packed = nn.utils.rnn.pack_sequence([torch.ones(2, 3)] * 4)
+    message = "expected layer '0' to put out a floating-point hidden state .* PackedSequence"
+    holder = nn.ModuleDict({"0": layer})
+    with pytest.raises(ValueError, match=message), mixing(holder, MixPlan("0", *plan_rest())):
+        layer(packed)
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_a_loss_within_a_checkpoint_is_mixed(float64, reentrant):
+    model, x, y = plain(), torch.randn(4, 3), torch.arange(4)
+    plan = MixPlan("1", PLAN.lam, PLAN.partner)
+    modules = dict(model.named_modules())
+    expected = naive.two_pass(lambda y: F.cross_entropy(model(x), y), plan, modules, y)
+    theirs = torch.autograd.grad(expected, list(model.parameters()))
+    with mixing(model, plan, y) as paired:
+        loss = torch.utils.checkpoint.checkpoint(
+            F.cross_entropy, model(x), paired, use_reentrant=reentrant
+        )
+        loss.backward()
+    ours = tuple(p.grad for p in model.parameters())
+    torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
+
+
+def test_a_scripted_layer_is_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = nn.Sequential(torch.jit.script(nn.Linear(3, 5)), nn.Linear(5, 4))
+    message = "layer '0', a RecursiveScriptModule, is scripted, so it takes no hooks; did you mean"
+    with pytest.raises(ValueError, match=message), mixing(model, MixPlan("0", *plan_rest())):
+        pass
+    with mixing(model, MixPlan("1", *plan_rest())):
+        mixed = model(torch.ones(4, 3))
+    assert mixed.shape == (4, 4)

@@ -95,6 +95,30 @@ def test_one_module_is_fitted_twice_in_a_trainer_and_in_another():
     assert not any(m._forward_hooks for m in module.modules())
 
 
+def test_a_base_behind_the_mixin_may_configure_the_mixup():
+    class Body(Net):
+        def configure_mixup(self):
+            return ManifoldMixup(layers=["net.1"])
+
+    class Mine(ManifoldMixupMixin, Body):
+        pass
+
+    module = Mine()
+    fit(module)
+    assert plan_of(module).layer == "net.1"
+
+
+def test_the_mixin_takes_the_plain_loss_if_the_layer_did_not_run():
+    module = Marked(F.cross_entropy)
+    module.unused = nn.Identity()
+    module.configure_mixup = lambda: ManifoldMixup(layers=["unused"])
+    ((x, y),) = batches()
+    expected = F.cross_entropy(module.net(x), y)
+    with pytest.warns(UserWarning, match="layer 'unused' was drawn but did not run"):
+        fit(module, data=[(x, y)])
+    torch.testing.assert_close(module.loss, expected)
+
+
 def test_without_a_trainer_the_step_computes_the_plain_loss():
     module, ((x, y),) = InFront(), batches()
     assert torch.equal(module.training_step((x, y), 0), F.cross_entropy(module(x), y))

@@ -168,9 +168,9 @@ def test_a_custom_function_of_the_target_may_not_be_used_nonlinearly(step):
     logits = torch.randn(3, losses.C, requires_grad=True)
     loss = losses._SquaredError.apply(logits, paired(step))
     assert isinstance(loss / 2, Paired)
-    with pytest.raises(ValueError, match="log takes the output of a custom autograd"):
+    with pytest.raises(ValueError, match="log stands next to a custom autograd"):
         loss.log()
-    with pytest.raises(ValueError, match="mixes exactly only in sums, means and multiples"):
+    with pytest.raises(ValueError, match="into sums, means and multiples; use"):
         (loss.mean() + 1) ** 2
 
 
@@ -187,3 +187,194 @@ def test_it_meets_other_tensor_subclasses(step):
     loss = F.cross_entropy(logits, paired(step))
     assert is_paired(loss)
     assert loss.item() == pytest.approx(expected.item())
+
+
+class _Exp(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value):
+        ctx.save_for_backward(value.exp())
+        return value.exp()
+
+    @staticmethod
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0]
+
+
+@pytest.mark.parametrize("inner", [losses._SquaredError.apply, F.cross_entropy])
+def test_a_custom_function_may_not_take_what_the_target_went_into(step, inner):
+    logits = torch.randn(3, losses.C, requires_grad=True)
+    with pytest.raises(ValueError, match="exp stands next to a custom autograd"):
+        _Exp.apply(inner(logits, paired(step)))
+
+
+@pytest.mark.parametrize("alias", [lambda t: t.data, lambda t: t.detach(), lambda t: t.view(-1)])
+def test_a_write_into_memory_with_another_owner_is_refused(step, alias):
+    ordinary = torch.zeros(3, 3)
+    other = alias(ordinary)
+    for written in (ordinary, other):
+        with pytest.raises(ValueError, match="in place into memory that other tensors may share"):
+            written.add_(paired(step).sum())
+    assert ordinary.eq(0).all()
+
+
+def exchange(target):
+    target.data = target + 1
+
+
+@pytest.mark.parametrize("write", [exchange, lambda y: y.resize_(6)])
+def test_exchanging_the_memory_of_a_target_is_refused(step, write):
+    with pytest.raises(ValueError, match="in place by exchanging its memory"):
+        write(paired(step))
+
+
+def test_state_is_told_from_fresh_memory_that_took_its_place():
+    model = nn.Module()
+    model.count = nn.Buffer(torch.zeros(5, 3))
+    step = Step(PLAN, model)
+    step.fired = True
+    labels = paired(step)
+    for _ in range(20):
+        model.count[0, labels] += 1  # looks for the model's states
+        model.count = torch.ones(5, 3)  # and leaves their memory to others
+        fresh = [torch.zeros(3, 3) for _ in range(4)]
+        assert all(is_paired(t.scatter_(1, labels[:, None], 1)) for t in fresh)
+    step.close()
+
+
+def test_a_write_into_part_of_a_buffer_gets_the_first():
+    model = nn.Module()
+    model.bank = nn.Buffer(torch.zeros(6))
+    step = Step(PLAN, model)
+    step.fired = True
+    model.bank[3:] = paired(step) * 1.0
+    assert model.bank.tolist() == [0, 0, 0, 0, 1, 2]
+    step.close()
+
+
+def test_a_loss_is_the_mix_for_who_logs_it_without_gradients(step):
+    loss = paired(step, (4.0, 0.0, 0.0))[0].square()
+    with torch.no_grad():
+        logged = (loss.clone() * 2).detach()
+    assert logged.item() == 2 * 0.75 * 16
+    running = nn.Module()
+    running.loss = nn.Buffer(torch.tensor(1.0))
+    step._model = running
+    with torch.no_grad():
+        running.loss.mul_(0.5).add_(loss)
+    assert running.loss.item() == 0.5 + 0.75 * 16
+
+
+def test_a_write_without_gradients_keeps_the_history():
+    # as in ArcFace: the angle is changed by value, its gradient goes straight through
+    def adjusted(logits, labels):
+        with torch.no_grad():
+            logits[torch.arange(3), labels] = -1.0
+            logits.mul_(2)
+        return F.cross_entropy(logits, labels)
+
+    weight = torch.randn(3, 5, dtype=torch.float64, requires_grad=True)
+    step = Step(PLAN)
+    step.fired = True
+    labels = torch.arange(3)
+    first, second = (adjusted(weight * 1, y) for y in (labels, labels[PLAN.partner]))
+    (expected,) = torch.autograd.grad(0.75 * first + 0.25 * second, weight)
+    adjusted(weight * 1, paired(step)).backward()
+    torch.testing.assert_close(weight.grad, expected)
+    step.close()
+
+
+def test_hooks_on_an_intermediate_value_see_both_sides(step):
+    weight = torch.tensor([1.0, 10.0, 100.0], requires_grad=True)
+    value = weight[paired(step)]
+    handle = value.register_hook(lambda grad: 2 * grad)
+    value.sum().backward(retain_graph=True)
+    assert weight.grad.tolist() == [2.0, 2.0, 2.0]
+    handle.remove()
+    weight.grad = None
+    value.sum().backward()
+    assert weight.grad.tolist() == [1.0, 1.0, 1.0]
+
+
+def gradients_by(take, step):
+    weight = nn.Parameter(torch.randn(3, 5, generator=torch.Generator().manual_seed(1)))
+    step._model = nn.ParameterList([weight])
+    loss = (F.cross_entropy(weight * 1, paired(step)) * 2).square()
+    take(loss, weight)
+    return weight.grad
+
+
+def by_grad(loss, weight):
+    (weight.grad,) = torch.autograd.grad(loss, [weight])
+
+
+def without_grad_mode(loss, weight):
+    with torch.no_grad():
+        loss.backward()
+
+
+@pytest.mark.parametrize(
+    "take",
+    [
+        lambda loss, weight: torch.autograd.backward(loss),
+        lambda loss, weight: torch.autograd.backward([loss], inputs=[weight]),
+        by_grad,
+        without_grad_mode,
+    ],
+)
+def test_every_way_to_take_the_gradient_takes_that_of_the_mix(step, take):
+    expected = gradients_by(lambda loss, weight: loss.backward(), step)
+    found = gradients_by(take, step)
+    assert type(found) is torch.Tensor
+    assert torch.equal(found, expected)
+    assert step.went_backward
+
+
+def test_in_place_noise_and_that_of_a_generator_is_the_same_for_both_sides(step):
+    generator = torch.Generator().manual_seed(1)
+    noise = (paired(step) * 1.0).uniform_()
+    assert torch.equal(noise.pair.first, noise.pair.second)
+    drawn = torch.bernoulli(paired(step) * 0.0 + 0.5, generator=generator)
+    assert torch.equal(drawn.pair.first, drawn.pair.second)
+    state = torch.Generator().manual_seed(1)
+    torch.bernoulli(torch.full((3,), 0.5), generator=state)
+    assert torch.equal(generator.get_state(), state.get_state())
+
+
+def test_running_statistics_are_those_of_the_first(step):
+    values, norm, expected = paired(step, (0.0, 1.0, 5.0)), nn.BatchNorm1d(1), nn.BatchNorm1d(1)
+    step._model = norm
+    norm(values[:2, None] + 1)
+    expected(torch.tensor([[1.0], [2.0]]))
+    torch.testing.assert_close(norm.running_mean, expected.running_mean)
+    torch.testing.assert_close(norm.running_var, expected.running_var)
+
+
+def test_sizes_that_differ_between_the_sides_are_said(step):
+    few = paired(step)[:2]
+    few = few[few < 2]
+    for size in (len, torch.Tensor.numel, lambda t: t.shape):
+        with pytest.warns(UserWarning, match="masked by the target is not the same"):
+            size(few)
+    assert is_paired(torch.zeros_like(few))
+    with pytest.raises(ValueError, match="give 2 and 1 tensors, which can't be paired"):
+        torch.unbind(few)
+
+
+def test_arguments_in_a_dict_are_forked_too(step):
+    summed = F.cross_entropy(input=torch.zeros(3, 5), target=paired(step))
+    assert is_paired(summed)
+    assert is_paired(torch.stack([paired(step), paired(step)])[0])
+
+
+def test_a_target_that_requires_a_gradient_is_refused(step):
+    target = torch.ones(3, requires_grad=True)
+    with pytest.raises(ValueError, match="expected a target without gradient"):
+        borrow(step, [target])
+    assert type(target) is torch.Tensor
+
+
+def test_a_target_that_is_the_input_is_refused():
+    value = torch.ones(3)
+    with pytest.raises(ValueError, match="the target is the input as well"):
+        borrow(Step(MixPlan("input", PLAN.lam, PLAN.partner)), [value], value)
+    assert value.tolist() == [1, 1, 1]

@@ -1,0 +1,37 @@
+"""What can't be paired, in words."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from lightning_mmix.functions import Function
+
+OTHER_SIZES = (
+    "the size of a tensor that was masked by the target is not the same for a sample's own label "
+    "and for its partner's; the first was taken. For an exact loss keep counts as tensors, for "
+    "example mask.sum()"
+)
+
+
+def beside_custom_function(func: Function) -> ValueError:
+    """The error of a loss by way of an autograd.Function that would not be exact."""
+    return ValueError(
+        f"{func.__name__} stands next to a custom autograd.Function in the loss, where a mixed "
+        "target is exact only if the Function takes the network's output and its result goes "
+        "into sums, means and multiples; use ManifoldMixupMixin or mixed_loss instead"
+    )
+
+
+def in_place(func: Function, how: str) -> ValueError:
+    """The error of a write that can't be done for both sides."""
+    return ValueError(
+        f"{func.__name__} writes what was computed from a mixed target in place {how}, which "
+        "cannot be done for its partner; write it out of place, or into a .clone()"
+    )
+
+
+def of_unequal_length(first: Sequence[Any], second: Sequence[Any]) -> ValueError:
+    """The error of a function that gives more tensors for one side than for the other."""
+    return ValueError(
+        f"a sample's own label and its partner's give {len(first)} and {len(second)} tensors, "
+        "which can't be paired; use ManifoldMixupMixin or mixed_loss instead"
+    )
