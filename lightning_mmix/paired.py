@@ -27,6 +27,7 @@ from lightning_mmix.refusals import (
     beside_custom_function,
     in_place,
     of_unequal_length,
+    under_transform,
 )
 from lightning_mmix.sides import (
     Pair,
@@ -92,7 +93,7 @@ def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
         answer = handle(step, func, args, kwargs)
         if answer is not NotImplemented:
             return answer
-    _refuse_inside_function(func, args, kwargs)
+    _refuse_transforms(func, args, kwargs)
     if is_in_place(func) or kwargs.get("out") is not None:
         return _write(step, func, args, kwargs)
     return _fork(step, func, args, kwargs)
@@ -231,7 +232,9 @@ def _looks_at_shapes_only(func: Function, args: Any, kwargs: Any) -> bool:
     return len(pairs) == 1 and args[position] is pairs[0] and not _have_other_shapes(pairs[0])
 
 
-def _refuse_inside_function(func: Function, args: Any, kwargs: Any) -> None:
+def _refuse_transforms(func: Function, args: Any, kwargs: Any) -> None:
+    if torch._C._are_functorch_transforms_active():
+        raise under_transform(func)
     # a paired input of an autograd.Function would get one gradient for both sides
     if is_inside_function() and func.__name__ not in ("clone", "detach"):
         if any(tensor.requires_grad for tensor, _ in paired_in(args, kwargs)):

@@ -35,3 +35,11 @@ def of_unequal_length(first: Sequence[Any], second: Sequence[Any]) -> ValueError
         f"a sample's own label and its partner's give {len(first)} and {len(second)} tensors, "
         "which can't be paired; use ManifoldMixupMixin or mixed_loss instead"
     )
+
+
+def under_transform(func: Function) -> ValueError:
+    """The error of a loss within torch.func's grad, jacrev, vmap and the like."""
+    return ValueError(
+        f"{func.__name__} takes a mixed target within a transform of torch.func, which can't "
+        "follow it; use torch.autograd.grad, ManifoldMixupMixin or mixed_loss instead"
+    )

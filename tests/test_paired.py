@@ -378,3 +378,9 @@ def test_a_target_that_is_the_input_is_refused():
     with pytest.raises(ValueError, match="the target is the input as well"):
         borrow(Step(MixPlan("input", PLAN.lam, PLAN.partner)), [value], value)
     assert value.tolist() == [1, 1, 1]
+
+
+def test_a_transform_of_torch_func_is_refused(step):
+    labels, logits = paired(step), torch.randn(3, 5)
+    with pytest.raises(ValueError, match="cross_entropy takes a mixed target within a transform"):
+        torch.func.grad(lambda z: F.cross_entropy(z, labels))(logits)
