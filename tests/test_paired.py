@@ -329,6 +329,15 @@ def test_every_way_to_take_the_gradient_takes_that_of_the_mix(step, take):
     assert step.went_backward
 
 
+def test_a_gradient_with_respect_to_anything_else_is_paired(step):
+    logits, labels = torch.randn(3, 5, requires_grad=True), paired(step)
+    (slope,) = torch.autograd.grad(F.cross_entropy(logits.exp(), labels), logits)
+    sides = torch.arange(3), PLAN.partner
+    for found, target in zip(slope.pair[:2], sides, strict=True):
+        (expected,) = torch.autograd.grad(F.cross_entropy(logits.exp(), target), logits)
+        torch.testing.assert_close(found, expected)
+
+
 def test_in_place_noise_and_that_of_a_generator_is_the_same_for_both_sides(step):
     generator = torch.Generator().manual_seed(1)
     noise = (paired(step) * 1.0).uniform_()
