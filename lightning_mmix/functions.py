@@ -17,8 +17,8 @@ _ABOUT_ITSELF = _names("""
     __array__ __bool__ __complex__ __contains__ __float__ __format__ __hash__ __index__ __int__
     __len__ __repr__ _is_view data_ptr dim element_size get_device has_names is_complex
     is_contiguous is_floating_point is_shared item ndimension nelement numel numpy
-    register_post_accumulate_grad_hook requires_grad_ retain_grad size storage storage_offset
-    stride tolist untyped_storage
+    register_hook register_post_accumulate_grad_hook requires_grad_ retain_grad size storage
+    storage_offset stride tolist untyped_storage
 """)
 _SIZES = _names("__len__ nelement numel size")
 _TENSOR_ATTRIBUTES = _names("T mT H mH real imag data")

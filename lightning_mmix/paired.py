@@ -32,6 +32,7 @@ from lightning_mmix.refusals import (
 from lightning_mmix.sides import (
     Pair,
     are_scalars,
+    have_other_shapes,
     is_opaque,
     like,
     on_own_value,
@@ -101,9 +102,9 @@ def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
 
 def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     """Answer what is asked about the tensor itself."""
-    if func is Tensor.register_hook:
+    if func is Tensor.register_hook and not is_opaque(args[0], args[0].pair):
         return _Handles(*(func(side(args[0], i), *args[1:], **kwargs) for i in (0, 1)))
-    if asks_size(func) and _have_other_shapes(args[0]):
+    if asks_size(func) and have_other_shapes(args[0]):
         warnings.warn(OTHER_SIZES, stacklevel=4)
     if func.__name__ == "__set__" and is_about_itself(func):
         return on_own_value(func, (args[0], *ordinary(args[1:])), kwargs)
@@ -219,17 +220,12 @@ def _copy_of_state(step: Step, value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and step.owns(value) else value
 
 
-def _have_other_shapes(tensor: Any) -> bool:
-    pair = pair_of(tensor) if isinstance(tensor, Tensor) else None
-    return pair is not None and pair.first.shape != pair.second.shape
-
-
 def _looks_at_shapes_only(func: Function, args: Any, kwargs: Any) -> bool:
     position = shape_argument(func)
     if position is None or position >= len(args):
         return False
     pairs = [tensor for tensor, _ in paired_in(args, kwargs)]
-    return len(pairs) == 1 and args[position] is pairs[0] and not _have_other_shapes(pairs[0])
+    return len(pairs) == 1 and args[position] is pairs[0] and not have_other_shapes(pairs[0])
 
 
 def _refuse_transforms(func: Function, args: Any, kwargs: Any) -> None:

@@ -97,6 +97,12 @@ def are_scalars(*trees: Any) -> bool:
     )
 
 
+def have_other_shapes(tensor: Any) -> bool:
+    """Whether a tensor is paired and its sides differ in shape, as after a mask of the target."""
+    pair = pair_of(tensor) if isinstance(tensor, Tensor) else None
+    return pair is not None and pair.first.shape != pair.second.shape
+
+
 def is_opaque(tensor: Tensor, pair: Pair) -> bool:
     """Whether both sides of a paired tensor hang on one graph node."""
     needs_grad = pair.first.requires_grad or pair.second.requires_grad

@@ -295,6 +295,14 @@ def test_hooks_on_an_intermediate_value_see_both_sides(step):
     assert weight.grad.tolist() == [1.0, 1.0, 1.0]
 
 
+def test_a_hook_on_the_output_of_a_custom_function_is_called(step):
+    logits, seen = torch.randn(3, losses.C, requires_grad=True), []
+    loss = losses._SquaredError.apply(logits, paired(step))
+    loss.register_hook(seen.append)
+    loss.sum().backward()
+    assert [grad.tolist() for grad in seen] == [[1.0, 1.0, 1.0]]
+
+
 def gradients_by(take, step):
     weight = nn.Parameter(torch.randn(3, 5, generator=torch.Generator().manual_seed(1)))
     step._model = nn.ParameterList([weight])
