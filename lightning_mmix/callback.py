@@ -36,7 +36,7 @@ class ManifoldMixup(Callback):
             such as ``"1.labels"``. None looks by itself.
         input: Where the batch holds its input, if ``"input"`` is among the layers.
         seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
-        verify: Whether layers are tested before they are used.
+        verify: Whether to test layers before they are used; without effect until there is a test.
         log_plan: Whether to log λ and the position of the layer as ``mixup/lam`` and
             ``mixup/layer``.
 
