@@ -126,6 +126,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Compare the arms on handwritten digits.")
     parser.add_argument("--seeds", type=int, default=6, help="runs of each arm, at least 2")
     args, overrides = parser.parse_known_args()
+    if args.seeds < 2:
+        parser.error(
+            f"expected --seeds of at least 2 for a standard deviation, but got {args.seeds}"
+        )
     del sys.argv[1:]  # from here on LightningCLI gets its arguments from us
     for name in ("lightning.pytorch", "lightning.fabric"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -32,7 +32,7 @@ class Gate:
         """Mix what the layer puts out, or leave it as it is."""
         if self.step is None:
             return None
-        if isinstance(module, nn.RNNBase):
+        if isinstance(module, nn.RNNBase) and isinstance(output, tuple):
             mixed = _mix_recurrent(module, output, self.step.plan)
         else:
             mixed = _mix_output(output, self.step.plan)

@@ -112,7 +112,8 @@ def _check_values(lam: Tensor | float, partner: Tensor) -> None:
     if (not isinstance(lam, Tensor) or _is_readable(lam)) and not 0 <= float(lam) <= 1:
         raise ValueError(f"expected lam in [0, 1], but got {float(lam)}")
     size = len(partner)
-    if _is_readable(partner) and not torch.equal(partner.sort().values, torch.arange(size)):
+    everyone = torch.arange(size, dtype=partner.dtype, device="cpu")
+    if _is_readable(partner) and not torch.equal(partner.sort().values, everyone):
         raise ValueError(
             f"expected a permutation of range({size}) as partner, but got {partner.tolist()}"
         )

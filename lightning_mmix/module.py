@@ -70,23 +70,23 @@ class ManifoldMixupMixin(LightningModule):
     @override
     @mixes_loss
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        prediction = self(self._find_input(batch))
+        targets = self._find_targets(batch)
         mixup = self._mixup
-        if mixup is None:
-            return self._mixed_loss(find_input(batch), find_targets(batch), None)
-        return self._mixed_loss(
-            find_input(batch, mixup.input), find_targets(batch, mixup.target), mixup
-        )
+        # the plan of a layer that did not run mixed nothing
+        plan = mixup.plan if mixup is not None and mixup.fired else None
+        target = targets[0] if len(targets) == 1 else targets
+        return mixed_loss(self.criterion, prediction, target, plan)
 
     @property
     def _mixup(self) -> ManifoldMixup | None:
         return None if self._trainer is None else next(iter(mixups_of(self._trainer)), None)
 
-    def _mixed_loss(self, x: Tensor, targets: list[Tensor], mixup: ManifoldMixup | None) -> Tensor:
-        prediction = self(x)
-        # the plan of a layer that did not run mixed nothing
-        plan = mixup.plan if mixup is not None and mixup.fired else None
-        target = targets[0] if len(targets) == 1 else targets
-        return mixed_loss(self.criterion, prediction, target, plan)
+    def _find_input(self, batch: Any) -> Tensor:
+        return find_input(batch, None if self._mixup is None else self._mixup.input)
+
+    def _find_targets(self, batch: Any) -> list[Tensor]:
+        return find_targets(batch, None if self._mixup is None else self._mixup.target)
 
 
 def sgd(params: Any) -> Optimizer:
@@ -171,7 +171,7 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
 
     @override
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
-        x = batch if isinstance(batch, Tensor) else find_input(batch)
+        x = batch if isinstance(batch, Tensor) else self._find_input(batch)
         probabilities: Tensor = self(x).softmax(-1)
         return probabilities
 
@@ -185,7 +185,7 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         return {"optimizer": optimizer, "lr_scheduler": config}
 
     def _evaluate(self, batch: Any, metrics: MetricCollection, loss: str) -> None:
-        x, y = find_input(batch), find_targets(batch)[0]
+        x, y = self._find_input(batch), self._find_targets(batch)[0]
         logits = self(x)
         metrics.update(logits, y)
         self.log(loss, self.criterion(logits, y), batch_size=len(y))

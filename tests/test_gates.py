@@ -231,6 +231,17 @@ def test_a_recurrent_layer_has_its_last_states_mixed_too(cls, batch_first):
         torch.testing.assert_close(state, expected(before, 1))
 
 
+def test_a_recurrent_layer_that_puts_out_a_tensor_is_any_layer():
+    class Last(nn.GRU):
+        def forward(self, x):
+            return super().forward(x)[0][:, -1]
+
+    layer, x = Last(3, 5, batch_first=True), torch.randn(4, 2, 3)
+    with mixing(nn.ModuleDict({"0": layer}), MixPlan("0", *plan_rest())):
+        mixed = layer(x)
+    torch.testing.assert_close(mixed, naive.mix(layer(x), 0.7, PLAN.partner.tolist()))
+
+
 def plan_rest():
     return PLAN.lam, PLAN.partner
 

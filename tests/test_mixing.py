@@ -43,6 +43,11 @@ def test_lam_one_and_the_identity_partner_change_nothing():
     assert torch.equal(mix(hidden[:1], 0.3, torch.tensor([0])), hidden[:1])
 
 
+def test_a_partner_may_be_of_any_index_type():
+    hidden = torch.randn(5, 3)
+    assert torch.equal(mix(hidden, 0.7, PARTNER.int()), mix(hidden, 0.7, PARTNER))
+
+
 def test_the_mean_over_the_batch_is_preserved():
     hidden = torch.randn(5, 3, dtype=torch.float64)
     torch.testing.assert_close(mix(hidden, 0.6, PARTNER).mean(0), hidden.mean(0))

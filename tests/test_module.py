@@ -164,6 +164,16 @@ def test_the_classifier_measures_accuracy_nll_ece_and_brier():
         assert trained.callback_metrics[f"test/{name}"] == tested[f"test/{name}"]
 
 
+def test_the_classifier_finds_its_batch_where_the_callback_is_told():
+    mixup = ManifoldMixup(layers=["net.0"], target="1.digit", input="0.pixels")
+    module, trained = classifier(), trainer(mixup)
+    data = loader([({"pixels": x}, {"digit": y, "index": 0}) for x, y in batches(2)])
+    trained.fit(module, data, data)
+    trained.test(module, data, verbose=False)
+    assert mixup.plan is not None
+    assert trained.predict(module, data)[0].shape == (6, 5)
+
+
 def test_the_classifier_predicts_probabilities():
     module, (x, y) = classifier(), batches()[0]
     for batch in (x, (x, y)):
