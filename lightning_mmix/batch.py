@@ -1,6 +1,7 @@
 """Where a batch holds its target and its input."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import reduce
 from typing import Any
@@ -92,6 +93,22 @@ def tensors(tree: Any) -> Iterator[Tensor]:
         yield from tensors(entry)
 
 
+def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """The tree with ``change`` made to each of its tensors; itself, if that changes nothing."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    parts = dict(entries(tree))
+    changed = {key: mapped(part, change) for key, part in parts.items()}
+    if all(changed[key] is parts[key] for key in parts):
+        return tree
+    return _rebuilt(tree, changed)
+
+
+def few_rows(tree: Any, size: int, count: int) -> Any:
+    """The tree with each tensor of ``size`` rows cut down to its first ``count``."""
+    return mapped(tree, lambda t: t[:count] if t.shape[:1] == (size,) else t)
+
+
 def describe(batch: Any) -> str:
     """What a batch holds, in a line: ``tuple(0: float32 (8, 3), 1: int64 (8,))``."""
     if isinstance(batch, Tensor):
@@ -111,6 +128,18 @@ def entries(tree: Any) -> list[tuple[Any, Any]]:
     if isinstance(tree, Sequence) and not isinstance(tree, str | bytes):
         return list(enumerate(tree))
     return []
+
+
+def _rebuilt(tree: Any, parts: dict[Any, Any]) -> Any:
+    if isinstance(tree, tuple | list):
+        return getattr(tree, "_make", type(tree))(parts.values())
+    rebuilt = copy.copy(tree)
+    for key, part in parts.items():
+        if isinstance(tree, Mapping):
+            rebuilt[key] = part
+        else:
+            object.__setattr__(rebuilt, key, part)  # a dataclass may be frozen
+    return rebuilt
 
 
 def _find(batch: Any, what: str, keys: tuple[str, ...], position: int) -> Any:

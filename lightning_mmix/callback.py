@@ -3,20 +3,22 @@
 import inspect
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
-from rich.console import Console
+from torch import Tensor
 from typing_extensions import override
 
 from lightning_mmix.batch import Path, find_mixable_input, find_targets
+from lightning_mmix.choice import Choice, Layers, choose_layers
 from lightning_mmix.gates import Gates
 from lightning_mmix.layers import INPUT, select
 from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import MixPlan, Recipe, draw
+from lightning_mmix.refusals import unused_target
 from lightning_mmix.step import Step
-from lightning_mmix.tables import layer_table
+from lightning_mmix.tables import layer_table, rendered
 
 
 class ManifoldMixup(Callback):
@@ -30,13 +32,15 @@ class ManifoldMixup(Callback):
     Args:
         alpha: α, finite and ≥ 0; 0 means no mixing. The paper uses 2 for CIFAR and SVHN, 0.2 for
             Tiny-ImageNet; small networks and short runs want less.
-        layers: The eligible set S: layer names, globs whose ``*`` stays within one part of the
-            name, and ``"input"``; a mapping gives each a weight.
+        layers: The eligible set S. ``"auto"`` takes the input and the layers after a quarter and
+            after half of the network. Or layer names, globs whose ``*`` stays within one part of
+            the name, and ``"input"``; a mapping gives each a weight.
         target: Where the batch holds the target, or targets: a key, an index or a dotted path
             such as ``"1.labels"``. None looks by itself.
         input: Where the batch holds its input, if ``"input"`` is among the layers.
         seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
-        verify: Whether to test layers before they are used; without effect until there is a test.
+        verify: Whether to test on the first batch that all of the signal passes through the
+            named layers; ``"auto"`` always does.
         log_plan: Whether to log λ and the position of the layer as ``mixup/lam`` and
             ``mixup/layer``.
 
@@ -45,17 +49,16 @@ class ManifoldMixup(Callback):
 
     Attributes:
         plan: The plan of the current or last batch, None before the first or when unmixed.
-        layers_: After the first batch, the eligible layers.
+        layers_: After the first batch, the eligible layers, in the order of the forward pass.
 
     Example:
-        >>> callback = ManifoldMixup(layers=["input", "net.layer1", "net.layer2"])
-        >>> trainer = Trainer(callbacks=[callback], logger=False)
+        >>> trainer = Trainer(callbacks=[ManifoldMixup()], logger=False)
     """
 
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but two by keyword
         self,
         alpha: float = 2.0,
-        layers: Literal["auto"] | Sequence[str] | Mapping[str, float] = "auto",
+        layers: Layers = "auto",
         *,
         target: Path | Sequence[Path] | None = None,
         input: Path | None = None,  # noqa: A002 - the field's word
@@ -80,6 +83,8 @@ class ManifoldMixup(Callback):
         self._global_step = 0
         self._warned = False
         self._recipe: Recipe | None = None
+        self._choice: Choice | None = None
+        self._is_resumed = False
         self._gates: Gates | None = None
 
     @property
@@ -99,11 +104,13 @@ class ManifoldMixup(Callback):
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self._seed}
+        return {"seed": self._seed, "choice": self._choice and self._choice.state()}
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seed = state_dict["seed"]
+        if state_dict.get("choice"):
+            self._choice, self._is_resumed = Choice.of_state(state_dict["choice"]), True
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -114,9 +121,8 @@ class ManifoldMixup(Callback):
                 "ManifoldMixup needs the batch before the training step takes it; "
                 "write training_step(self, batch, batch_idx) without dataloader_iter"
             )
-        self._recipe = self._choose_layers(pl_module)
-        if trainer.is_global_zero and _shows_summary(trainer):
-            Console().print(layer_table(self._recipe))
+        if self.layers != "auto":
+            select(pl_module, self.layers)  # a misspelt name is told before anything runs
 
     @override
     def on_train_batch_start(
@@ -127,8 +133,10 @@ class ManifoldMixup(Callback):
         # StochasticWeightAveraging's extra epoch only re-estimates the batch norm statistics
         if self.alpha == 0 or trainer.fit_loop._skip_backward:
             return
-        recipe, gates = self._attach(pl_module)
         targets = find_targets(batch, self.target)
+        if len(targets[0]) < 2:
+            return
+        recipe, gates = self._attach(trainer, pl_module, batch, targets)
         value = find_mixable_input(batch, self.input) if INPUT in recipe.layers else None
         plan = draw(
             recipe,
@@ -150,7 +158,7 @@ class ManifoldMixup(Callback):
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
         if self._step is not None and self.fired and not is_paired(loss):
             if pl_module.automatic_optimization and not _mixes_loss(pl_module):
-                raise _unused_target(self._step.plan)
+                raise unused_target(self._step.plan)
 
     @override
     def on_train_batch_end(
@@ -162,7 +170,7 @@ class ManifoldMixup(Callback):
         elif step is not None and not step.went_backward and not _mixes_loss(pl_module):
             # manual optimisation shows it only now; automatic has passed on_before_backward
             if trainer.global_step > self._global_step and not pl_module.automatic_optimization:
-                raise _unused_target(step.plan)
+                raise unused_target(step.plan)
 
     @override
     def on_train_epoch_end(self, *_: Any) -> None:
@@ -185,18 +193,19 @@ class ManifoldMixup(Callback):
         state = {name: v for name, v in vars(self).items() if name not in ("log", "log_dict")}
         return {**state, "_gates": None, "_recipe": None}
 
-    def _choose_layers(self, pl_module: LightningModule) -> Recipe:
-        if self.layers == "auto":
-            example = 'layers=["input", "net.layer1"]'
-            raise NotImplementedError(f'layers="auto" is not there yet; name the layers: {example}')
-        return Recipe(self.alpha, select(pl_module, self.layers))
-
-    def _attach(self, pl_module: LightningModule) -> tuple[Recipe, Gates]:
-        if self._recipe is None:
-            self._recipe = self._choose_layers(pl_module)
-        if self._gates is None:
-            self._gates = Gates(pl_module, self._recipe.layers)
-            self.layers_ = list(self._recipe.layers)
+    def _attach(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, targets: list[Tensor]
+    ) -> tuple[Recipe, Gates]:
+        if self._gates is None or self._recipe is None:
+            choice = self._choice if self._is_resumed else None
+            if choice is None or not choice.fits(self.layers, pl_module):
+                asked = (self.layers, self.input)
+                choice = choose_layers(trainer, batch, targets, *asked, verify=self.verify)
+            self._choice, self.layers_ = choice, list(choice.weights)
+            self._recipe = Recipe(self.alpha, choice.weights)
+            self._gates = Gates(pl_module, choice.weights)
+            if _shows_summary(trainer):
+                trainer.print(rendered(layer_table(self._recipe, choice.sites)))
         return self._recipe, self._gates
 
     def _log(self, pl_module: LightningModule, plan: MixPlan, layers: list[str]) -> None:
@@ -218,6 +227,7 @@ class ManifoldMixup(Callback):
         if self._gates is not None:
             self._gates.remove()
         self._gates = self._recipe = None
+        self._is_resumed = False
 
 
 def mixups_of(trainer: Trainer) -> list[ManifoldMixup]:
@@ -229,18 +239,10 @@ def _mixes_loss(pl_module: LightningModule) -> bool:
     return getattr(pl_module.training_step, "mixes_loss", False)
 
 
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # set by its connector
-
-
 def _shows_summary(trainer: Trainer) -> bool:
     # by name, since the pytorch_lightning package has a ModelSummary of its own
     return any(b.__name__ == "ModelSummary" for c in _callbacks(trainer) for b in type(c).__mro__)
 
 
-def _unused_target(plan: MixPlan) -> ValueError:
-    return ValueError(
-        f"the hidden state of layer {plan.layer!r} was mixed, but the loss was not: it does not "
-        "follow from the batch's target, or by way of a number, an array or a custom kernel; say "
-        "where the target is with target=<key, index or path>, or use ManifoldMixupMixin"
-    )
+def _callbacks(trainer: Trainer) -> list[Callback]:
+    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # set by its connector

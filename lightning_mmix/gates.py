@@ -1,14 +1,14 @@
 """Gates: the hooks that carry out a plan on a model."""
 
-import copy
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_mmix.batch import describe, entries, tensors
+from lightning_mmix.batch import describe, mapped, tensors
 from lightning_mmix.layers import INPUT, named_layers, select
 from lightning_mmix.mixing import mix
 from lightning_mmix.paired import is_paired
@@ -32,12 +32,15 @@ class Gate:
         """Mix what the layer puts out, or leave it as it is."""
         if self.step is None:
             return None
-        if isinstance(module, nn.RNNBase) and isinstance(output, tuple):
-            mixed = _mix_recurrent(module, output, self.step.plan)
-        else:
-            mixed = _mix_output(output, self.step.plan)
+        if any(map(is_paired, tensors(output))):
+            raise ValueError(
+                f"the hidden state of layer {self.name!r} depends on the target and can't be mixed"
+            )
+        plan = self.step.plan
+        size = len(plan.partner)
+        mixed = changed(module, output, size, partial(_mix_along, plan=plan))
         if mixed is output:
-            raise _no_hidden_state(self.name, output, len(self.step.plan.partner))
+            raise _no_hidden_state(self.name, output, size)
         self.step.fired = True
         return mixed
 
@@ -140,51 +143,46 @@ def mixing(
         gates.remove()
 
 
-def _mix_output(output: Any, plan: MixPlan) -> Any:
-    if isinstance(output, Tensor):
-        return mix(output, plan.lam, plan.partner) if _is_hidden_state(output, plan) else output
-    parts = dict(entries(output))
-    mixed = {key: _mix_output(part, plan) for key, part in parts.items()}
-    if all(mixed[key] is parts[key] for key in parts):
-        return output
-    return _rebuilt(output, mixed)
+def changed(
+    module: nn.Module, output: Any, size: int, change: Callable[[Tensor, int], Tensor]
+) -> Any:
+    """What a layer puts out, with ``change`` made to its hidden states of a batch of ``size``.
+
+    Args:
+        module: The layer.
+        output: What it puts out.
+        size: B, the number of samples.
+        change: Takes a hidden state and the dimension of the batch: 0, but for the states of an
+            RNN, LSTM or GRU.
+
+    Returns:
+        A copy, or ``output`` itself if it holds no hidden state or nothing is changed.
+    """
+    if isinstance(module, nn.RNNBase) and isinstance(output, tuple):
+        return _changed_recurrent(module, output, size, change)
+    return mapped(output, lambda leaf: change(leaf, 0) if _is_hidden(leaf, size) else leaf)
 
 
-def _mix_recurrent(module: nn.RNNBase, output: Any, plan: MixPlan) -> Any:
-    """Mix all that an RNN, LSTM or GRU puts out, whose last states have the batch second."""
+def _changed_recurrent(
+    module: nn.RNNBase, output: Any, size: int, change: Callable[[Tensor, int], Tensor]
+) -> Any:
     sequence, states = output
     if not isinstance(sequence, Tensor) or sequence.dim() != 3:
         return output
-    turned = (sequence if module.batch_first else _turned(sequence), _turned(states))
-    if any(len(tensor) != len(plan.partner) for tensor in tensors(turned)):
+    dim = 0 if module.batch_first else 1
+    if sequence.shape[dim] != size or any(state.shape[1] != size for state in tensors(states)):
         return output
-    sequence, states = _mix_output(turned, plan)
-    return sequence if module.batch_first else _turned(sequence), _turned(states)
+    return change(sequence, dim), mapped(states, lambda state: change(state, 1))
 
 
-def _turned(tree: Any) -> Any:
-    return tree.transpose(0, 1) if isinstance(tree, Tensor) else tuple(map(_turned, tree))
+def _is_hidden(leaf: Tensor, size: int) -> bool:
+    return (leaf.is_floating_point() or leaf.is_complex()) and leaf.shape[:1] == (size,)
 
 
-def _is_hidden_state(output: Tensor, plan: MixPlan) -> bool:
-    if is_paired(output):
-        raise ValueError(
-            f"the hidden state of layer {plan.layer!r} depends on the target and can't be mixed"
-        )
-    is_floating = output.is_floating_point() or output.is_complex()
-    return is_floating and output.shape[:1] == plan.partner.shape
-
-
-def _rebuilt(output: Any, parts: dict[Any, Any]) -> Any:
-    if isinstance(output, tuple | list):
-        return getattr(output, "_make", type(output))(parts.values())
-    rebuilt = copy.copy(output)
-    for key, part in parts.items():
-        if isinstance(output, Mapping):
-            rebuilt[key] = part
-        else:
-            object.__setattr__(rebuilt, key, part)  # a dataclass may be frozen
-    return rebuilt
+def _mix_along(hidden: Tensor, dim: int, plan: MixPlan) -> Tensor:
+    if dim == 0:
+        return mix(hidden, plan.lam, plan.partner)
+    return mix(hidden.transpose(0, dim), plan.lam, plan.partner).transpose(0, dim)
 
 
 def _no_hidden_state(name: str, output: Any, batch_size: int) -> ValueError:

@@ -56,13 +56,20 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     return modules
 
 
+def takes_hooks(module: nn.Module) -> bool:
+    """Whether a module has a forward pass of its own, and hooks see it."""
+    # a scripted module's forward can't be asked for on its class, and it takes no hooks
+    is_scripted = isinstance(module, torch.jit.ScriptModule)
+    return not is_scripted and type(module).forward is not nn.Module.forward
+
+
 def _matches(pattern: str, modules: Mapping[str, nn.Module]) -> list[str]:
     if pattern == INPUT:
         return [INPUT]
     if pattern in modules:
         _refuse_container(pattern, modules)
         return [pattern]
-    found = [name for name in modules if _fits(name, pattern) and _has_forward(modules[name])]
+    found = [name for name in modules if _fits(name, pattern) and takes_hooks(modules[name])]
     if not found:
         is_glob = any(mark in pattern for mark in "*?[")
         problem = "no layer matches" if is_glob else "there is no layer"
@@ -75,16 +82,10 @@ def _fits(name: str, pattern: str) -> bool:
     return len(parts) == len(globs) and all(map(fnmatchcase, parts, globs))
 
 
-def _has_forward(module: nn.Module) -> bool:
-    # a scripted module's forward can't be asked for on its class, and it takes no hooks
-    is_scripted = isinstance(module, torch.jit.ScriptModule)
-    return not is_scripted and type(module).forward is not nn.Module.forward
-
-
 def _refuse_container(name: str, modules: Mapping[str, nn.Module]) -> None:
-    if _has_forward(modules[name]):
+    if takes_hooks(modules[name]):
         return
-    inside = _listed(n for n in modules if n.startswith(f"{name}.") and _has_forward(modules[n]))
+    inside = _listed(n for n in modules if n.startswith(f"{name}.") and takes_hooks(modules[n]))
     is_scripted = isinstance(modules[name], torch.jit.ScriptModule)
     problem = "is scripted, so it takes no hooks" if is_scripted else "never runs itself"
     raise ValueError(
@@ -94,7 +95,7 @@ def _refuse_container(name: str, modules: Mapping[str, nn.Module]) -> None:
 
 
 def _nearest(pattern: str, modules: Mapping[str, nn.Module]) -> str:
-    names = [INPUT, *(name for name in modules if _has_forward(modules[name]))]
+    names = [INPUT, *(name for name in modules if takes_hooks(modules[name]))]
     return _listed(difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or names[:3])
 
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from lightning_mmix.functions import Function
+from lightning_mmix.plan import MixPlan
 
 OTHER_SIZES = (
     "the size of a tensor that was masked by the target is not the same for a sample's own label "
@@ -42,4 +43,13 @@ def under_transform(func: Function) -> ValueError:
     return ValueError(
         f"{func.__name__} takes a mixed target within a transform of torch.func, which can't "
         "follow it; use torch.autograd.grad, ManifoldMixupMixin or mixed_loss instead"
+    )
+
+
+def unused_target(plan: MixPlan) -> ValueError:
+    """The error of a training step whose loss does not follow from the paired target."""
+    return ValueError(
+        f"the hidden state of layer {plan.layer!r} was mixed, but the loss was not: it does not "
+        "follow from the batch's target, or by way of a number, an array or a custom kernel; say "
+        "where the target is with target=<key, index or path>, or use ManifoldMixupMixin"
     )

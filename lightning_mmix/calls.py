@@ -1,0 +1,88 @@
+"""Calls: the ways in which a module's forward may take a batch."""
+
+import inspect
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_mmix.batch import Path, describe, entries, few_rows, find_input, tensors
+from lightning_mmix.probe import ROWS, Probe
+
+
+class NoForwardError(ValueError):
+    """A module whose forward pass does not take its batch."""
+
+
+def probe_on(
+    module: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None = None
+) -> Probe:
+    """Probe a module's forward pass on a few samples of a batch.
+
+    The inputs are what the forward's signature asks for: entries of a mapping by name, entries of
+    a tuple in order, the recognised input, or the batch as a whole; targets only where they must
+    be given. A module without a forward pass of its own is probed at its one child, if that holds
+    all parameters.
+
+    Args:
+        module: Any module.
+        batch: What the data loader yields.
+        targets: The batch's targets, of two or more samples.
+        path: Where the batch holds its input; None looks by itself.
+
+    Returns:
+        A probe that has recorded one forward pass.
+
+    Raises:
+        NoForwardError: If no forward pass takes the batch.
+    """
+    size = len(targets[0])
+    problem: Exception | None = None
+    for network in _networks(module):
+        for inputs in _calls(network, batch, targets, path):
+            for rows, count in ((few_rows(inputs, size, ROWS), min(size, ROWS)), (inputs, size)):
+                try:
+                    return Probe(module, rows, size=count, network=network)
+                except Exception as error:  # noqa: PERF203 - what it is asked to take may not fit
+                    problem = problem or error
+    raise NoForwardError(
+        f"the forward pass of {type(module).__name__} does not take the batch, {describe(batch)}"
+        + (f" ({type(problem).__name__}: {problem})" if problem else "")
+    )
+
+
+def _networks(module: nn.Module) -> list[nn.Module]:
+    children = [child for child in module.children() if _has_parameters(child)]
+    is_alone = len(children) == 1 and not list(module.parameters(recurse=False))
+    return [module, *children] if is_alone else [module]
+
+
+def _has_parameters(module: nn.Module) -> bool:
+    return any(True for _ in module.parameters())
+
+
+def _calls(
+    network: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None
+) -> Iterator[Any]:
+    signature = inspect.signature(network.forward).parameters.values()
+    plain = [p for p in signature if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needed = {p.name for p in plain if p.default is p.empty}
+    held = dict(entries(batch))
+    rest = {key: held[key] for key in held if not _holds(held[key], targets)}
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature)
+    taken = held if takes_any else {p.name for p in plain}
+    named = {key: held[key] for key in held if key in taken and (key in rest or key in needed)}
+    if named and needed <= named.keys() and isinstance(batch, Mapping):
+        yield named
+        yield {key: held[key] for key in held if key in taken}
+    with suppress(ValueError, TypeError):
+        if len(needed) < 2:
+            yield (find_input(batch, path),)
+    if len(needed) <= len(rest):
+        yield tuple(rest.values())[: len(plain)]
+    yield (batch,)
+
+
+def _holds(entry: Any, targets: Sequence[Tensor]) -> bool:
+    return any(tensor is target for tensor in tensors(entry) for target in targets)

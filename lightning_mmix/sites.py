@@ -1,0 +1,81 @@
+"""Sites: the layers of a network as places to mix, and the choice among those that are cuts."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lightning_mmix.layers import INPUT
+
+
+@dataclass(frozen=True)
+class Site:
+    """A layer of a network, or its input, as a place to mix.
+
+    Attributes:
+        name: The layer's name, or ``"input"``.
+        kind: The name of its class.
+        shape: Of its hidden state, without the batch; None if it has no hidden state.
+        depth: The share of a forward pass's floating-point operations that are done when it ends,
+            in [0, 1]; None if it never runs.
+        is_cut: Whether all of the signal passes through it; None if that can't be told.
+        reason: Why it is no cut, or can't be told: "is bypassed". Empty if it is one.
+    """
+
+    name: str
+    kind: str
+    shape: tuple[int, ...] | None = None
+    depth: float | None = None
+    is_cut: bool | None = True
+    reason: str = ""
+
+
+def choose(sites: Mapping[str, Site]) -> list[str]:
+    """The layers that ``"auto"`` takes: those of Verma et al. (2019), on any network.
+
+    The input, or where that can't be mixed the outermost of the first cuts, an embedding's output;
+    the cut nearest to half of the depth; and, of those before it, the one nearest to a quarter.
+    Stages go before blocks, and blocks before their parts: names have as few parts as it takes to
+    find a cut between 0.2 and 0.8 of the depth. Of cuts at one depth the shortest name wins, and
+    then the last to run, which has the normalisation and the activation behind it.
+
+    Args:
+        sites: By name, in the order of the forward pass; what can't be told counts as a cut.
+
+    Returns:
+        One to three names, in the order of the forward pass; none if there is no cut.
+    """
+    cuts = [site for site in sites.values() if site.is_cut is not False and _depth(site) < 1]
+    inner = [site for site in cuts if _depth(site) > 0]
+    levels = [_dots(site) for site in inner if 0.2 <= _depth(site) <= 0.8]
+    stages = [site for site in inner if not levels or _dots(site) <= min(levels)]
+    half = _nearest(stages, 0.5)
+    quarter = _nearest([site for site in stages if half and _depth(site) < _depth(half)], 0.25)
+    first = next((site for site in cuts if site.name == INPUT), None) or _nearest(cuts, 0)
+    return [name for name, site in sites.items() if site in (first, quarter, half)]
+
+
+def nearest_cuts(sites: Mapping[str, Site], name: str) -> str:
+    """The cuts just before and after a layer, in words."""
+    names = list(sites)
+    place = names.index(name)
+    before = next((n for n in reversed(names[:place]) if sites[n].is_cut), None)
+    after = next((n for n in names[place + 1 :] if sites[n].is_cut), None)
+    if before and after:
+        return f"the nearest cuts are {before!r} before and {after!r} after it"
+    if before or after:
+        return f"the nearest cut is {(before or after)!r} {'before' if before else 'after'} it"
+    return "there is no cut before or after it"
+
+
+def _nearest(sites: Sequence[Site], depth: float) -> Site | None:
+    def distance(site: Site) -> tuple[float, int]:
+        return abs(_depth(site) - depth), _dots(site)
+
+    return min(reversed(sites), key=distance, default=None)
+
+
+def _depth(site: Site) -> float:
+    return 1.0 if site.depth is None else site.depth  # of what never runs
+
+
+def _dots(site: Site) -> int:
+    return site.name.count(".")
