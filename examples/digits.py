@@ -3,6 +3,7 @@ r"""Train on scikit-learn's handwritten digits, with and without Manifold Mixup.
     python examples/digits.py                                       # compare, print a table
     python examples/digits.py fit --config examples/digits.yaml \
                                   --config examples/manifold_mixup.yaml   # a single run
+    python examples/digits.py layers --config examples/digits.yaml  # what can be mixed
 
 The 1,797 images of 8x8 pixels come with scikit-learn, so nothing is downloaded.
 """
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_mmix import ManifoldMixupClassifier
+from lightning_mmix.cli import MixupCLI
 from lightning_mmix.tables import score_table
 
 HERE = Path(__file__).parent
@@ -120,8 +122,8 @@ def compare(seeds: int, overrides: list[str]) -> None:
 
 def main() -> None:
     """Compare, or run one LightningCLI command."""
-    if len(sys.argv) > 1 and sys.argv[1] in ("fit", "validate", "test", "predict"):
-        LightningCLI(ManifoldMixupClassifier, Digits, save_config_kwargs={"overwrite": True})
+    if len(sys.argv) > 1 and sys.argv[1] in MixupCLI.subcommands():
+        MixupCLI(ManifoldMixupClassifier, Digits, save_config_kwargs={"overwrite": True})
         return
     parser = argparse.ArgumentParser(description="Compare the arms on handwritten digits.")
     parser.add_argument("--seeds", type=int, default=6, help="runs of each arm, at least 2")

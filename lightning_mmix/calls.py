@@ -41,7 +41,8 @@ def probe_on(
     problem: Exception | None = None
     for network in _networks(module):
         for inputs in _calls(network, batch, targets, path):
-            for rows, count in ((few_rows(inputs, size, ROWS), min(size, ROWS)), (inputs, size)):
+            few = few_rows(inputs, size, ROWS)
+            for rows, count in ((few, size if few is inputs else min(size, ROWS)), (inputs, size)):
                 try:
                     return Probe(module, rows, size=count, network=network)
                 except Exception as error:  # noqa: PERF203 - what it is asked to take may not fit
@@ -79,8 +80,8 @@ def _calls(
     with suppress(ValueError, TypeError):
         if len(needed) < 2:
             yield (find_input(batch, path),)
-    if len(needed) <= len(rest):
-        yield tuple(rest.values())[: len(plain)]
+    fitting = rest if len(needed) <= len(rest) else held
+    yield tuple(fitting.values())[: len(plain)]
     yield (batch,)
 
 

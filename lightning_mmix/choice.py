@@ -1,20 +1,23 @@
 """The choice of the eligible layers: by themselves or by name, and verified."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from lightning.pytorch import Trainer
+from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
+from torchmetrics import Metric, MetricCollection
 
-from lightning_mmix.batch import Path, find_mixable_input
+from lightning_mmix.batch import Path, find_mixable_input, find_targets
 from lightning_mmix.calls import NoForwardError, probe_on
 from lightning_mmix.layers import INPUT, named_layers, select
 from lightning_mmix.probe import Probe
 from lightning_mmix.sites import Site, choose, nearest_cuts
+
+_METRICS = (Metric, MetricCollection)
 
 Layers = Literal["auto"] | Sequence[str] | Mapping[str, float]
 
@@ -88,7 +91,7 @@ def choose_layers(
             f"{_listed(layers)} can't be verified, since {error}; verify=False hides this warning"
         )
         return Choice(_plain(layers), select(module, layers), {})
-    with _quiet(trainer):
+    with _quiet(module, trainer):
         if layers == "auto":
             chosen = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
             weights = select(module, trainer.strategy.broadcast(chosen))
@@ -96,6 +99,35 @@ def choose_layers(
             weights = select(module, layers)
         sites = verified(probe, weights)
         return Choice(_plain(layers), {name: weights[name] for name in sites}, sites)
+
+
+def survey(
+    trainer: Trainer,
+    module: LightningModule,
+    batch: Any,
+    target: Path | Sequence[Path] | None,
+    path: Path | None,
+) -> tuple[Mapping[str, Site], list[str]]:
+    """What can be mixed of a module, and what ``"auto"`` would take.
+
+    Args:
+        trainer: Whose precision is used.
+        module: Any LightningModule.
+        batch: A training batch of two or more samples.
+        target: Where the batch holds its target.
+        path: Where the batch holds its input.
+
+    Returns:
+        Every site but metrics by name, and the names of the chosen ones; none if there is no cut.
+    """
+    with _quiet(module, trainer):
+        probe = probe_on(module, batch, find_targets(batch, target), path)
+        probe.settle()
+        chosen = []
+        with suppress(ValueError):  # of a network without cuts
+            chosen = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
+    metrics = {n for n, m in named_layers(module).items() if isinstance(m, _METRICS)}
+    return {name: site for name, site in probe.sites.items() if name not in metrics}, chosen
 
 
 def chosen_automatically(probe: Probe, *, input_mixes: bool = True) -> list[str]:
@@ -151,14 +183,14 @@ def _probe(trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path |
         raise NoForwardError(
             "parameters are sharded, so no forward pass can be run beside the training"
         )
-    with _quiet(trainer):
+    with _quiet(trainer.lightning_module, trainer):
         return probe_on(trainer.lightning_module, batch, targets, path)
 
 
 @contextmanager
-def _quiet(trainer: Trainer) -> Iterator[None]:
-    """Run the module in the precision of its Trainer, with nothing logged."""
-    own = vars(trainer.lightning_module)
+def _quiet(module: LightningModule, trainer: Trainer) -> Iterator[None]:
+    """Run a module in the precision of its Trainer, with nothing logged."""
+    own = vars(module)
     names: tuple[str, ...] = ("log", "log_dict")
     shadowed = {name: own[name] for name in names if name in own}
     own.update(log=_nothing, log_dict=_nothing)

@@ -1,22 +1,73 @@
 """The command line: any LightningModule and data from YAML, by way of LightningCLI."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from lightning.pytorch import LightningDataModule, LightningModule
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
+from lightning.pytorch.core.hooks import DataHooks
+from lightning.pytorch.utilities import CombinedLoader
+from rich.console import Console
+from typing_extensions import override
+
+from lightning_mmix.callback import ManifoldMixup, mixups_of
+from lightning_mmix.choice import survey
+from lightning_mmix.tables import cut_table
+
+
+class MixupTrainer(Trainer):
+    """A Trainer that can also list the layers of a module."""
+
+    def layers(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """List the layers that can be mixed, and of the others why not."""
+        # what the module brings itself, if it is a mixin
+        bring = getattr(model, "configure_mixup", ManifoldMixup)
+        mixup = next(iter(mixups_of(self)), None) or bring()
+        batch = _first_batch(self, model, datamodule)
+        sites, chosen = survey(self, model, batch, mixup.target, mixup.input)
+        Console().print(cut_table(sites, chosen))
+
+
+class MixupCLI(LightningCLI):
+    """A LightningCLI with one more command, ``layers``; see :class:`MixupTrainer`."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"trainer_class": MixupTrainer, **kwargs})
+
+    @override
+    @staticmethod
+    def subcommands() -> dict[str, set[str]]:
+        return {**LightningCLI.subcommands(), "layers": {"model", "datamodule"}}
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run ``lightning-mmix fit|validate|test|predict --config …``.
+    """Run ``lightning-mmix fit|validate|test|predict|layers --config …``.
 
     Args:
         args: What stands behind the command; None for the command line's own.
     """
-    LightningCLI(
+    MixupCLI(
         LightningModule,
-        LightningDataModule,
         subclass_mode_model=True,
-        subclass_mode_data=True,
         save_config_kwargs={"overwrite": True},
         args=None if args is None else list(args),
     )
+
+
+def _first_batch(
+    trainer: Trainer, module: LightningModule, datamodule: LightningDataModule | None
+) -> Any:
+    """The first training batch, made as a fit would make it, on the CPU."""
+    owners: list[Any] = [module] if datamodule is None else [datamodule, module]
+    for owner in owners:
+        owner.trainer = trainer
+        owner.prepare_data()
+        owner.setup("fit")
+    module.configure_model()
+    trainer.precision_plugin.convert_module(module)
+    batch, _, _ = next(iter(CombinedLoader(owners[0].train_dataloader(), "max_size_cycle")))
+    batch = trainer.precision_plugin.convert_input(batch)
+    for hook in ("on_before_batch_transfer", "on_after_batch_transfer"):
+        own = [o for o in owners if getattr(type(o), hook) is not getattr(DataHooks, hook)]
+        batch = getattr(own[0], hook)(batch, 0) if own else batch
+    return batch

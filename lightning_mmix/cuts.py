@@ -60,7 +60,5 @@ def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
     """
     size = next((len(tensor) for tensor in tensors(inputs) if tensor.dim()), 0)
     probe = Probe(model, few_rows(inputs, size, ROWS), size=min(size, ROWS))
-    if any(site.is_cut is None for site in probe.sites.values()):
-        for name in probe.sites:
-            probe.confirm([name])
+    probe.settle()
     return Cuts(probe.sites, probe.forwards, probe.seconds)

@@ -60,7 +60,10 @@ def takes_hooks(module: nn.Module) -> bool:
     """Whether a module has a forward pass of its own, and hooks see it."""
     # a scripted module's forward can't be asked for on its class, and it takes no hooks
     is_scripted = isinstance(module, torch.jit.ScriptModule)
-    return not is_scripted and type(module).forward is not nn.Module.forward
+    if is_scripted:
+        return False
+    # torch.compile and others set the forward of an instance
+    return "forward" in vars(module) or type(module).forward is not nn.Module.forward
 
 
 def _matches(pattern: str, modules: Mapping[str, nn.Module]) -> list[str]:
@@ -96,7 +99,9 @@ def _refuse_container(name: str, modules: Mapping[str, nn.Module]) -> None:
 
 def _nearest(pattern: str, modules: Mapping[str, nn.Module]) -> str:
     names = [INPUT, *(name for name in modules if takes_hooks(modules[name]))]
-    return _listed(difflib.get_close_matches(pattern, names, n=3, cutoff=0.4) or names[:3])
+    close = difflib.get_close_matches(pattern, names, n=len(names), cutoff=0.4) or names
+    # stable: of equally many parts first
+    return _listed(sorted(close, key=lambda name: name.count(".") != pattern.count(".")))
 
 
 def _listed(names: Iterator[str] | list[str]) -> str:

@@ -35,6 +35,9 @@ class Probe:
         size: Their number, B ≥ 2.
         network: What takes the inputs, if it is not the model itself.
 
+    Raises:
+        ValueError: If there are not two samples, or no floating-point output.
+
     Attributes:
         sites: What is known so far, in the order of the forward pass.
         forwards: How many forward passes were made.
@@ -54,6 +57,7 @@ class Probe:
         self._size = size
         self._content: dict[int, Tensor] = {}
         self._recorded: list[Tensor] = []
+        self._confirmed: set[str] = set()
         self.sites = self._record()
 
     def confirm(self, names: Iterable[str]) -> bool:
@@ -69,7 +73,14 @@ class Probe:
                 self.sites.update({name: _cut(self.sites[name]) for name in few})
             else:
                 self.sites.update({name: self._judged(name) for name in few})
+            self._confirmed.update(few)
         return all(self.sites[name].is_cut is not False for name in names)
+
+    def settle(self) -> None:
+        """Test by value what the graph does not show, and then all that it calls a cut, too."""
+        if any(site.is_cut is None for site in self.sites.values()):
+            for name in self.sites:
+                self.confirm([name])
 
     def deviation(self, *names: str) -> float | None:
         """How far the output is from being exchanged between the rows as layers' outputs are.
@@ -82,6 +93,8 @@ class Probe:
             without effect. None if the output does not tell.
         """
         first = next(filter(is_signal, tensors(self._inputs)), None) if INPUT in names else None
+        if not any(map(self._is_telling, self._reference)):  # made before there is a gate
+            return None
         with ExitStack() as stack:
             for name in set(names) - {INPUT}:
                 plan = MixPlan(name, torch.tensor(0.0), self._order)
@@ -91,7 +104,8 @@ class Probe:
     def _is_open(self, name: str) -> bool:
         site = self.sites[name]
         # nothing goes past an input unseen, unless all is unseen
-        return site.is_cut is None or (site.is_cut and name != INPUT)
+        is_open = site.is_cut is None or (site.is_cut and name != INPUT)
+        return is_open and name not in self._confirmed
 
     def _are_cuts(self, *names: str) -> bool:
         deviation = self.deviation(*names)
@@ -109,7 +123,8 @@ class Probe:
     @cached_property
     def _tells(self) -> bool:
         """Whether the output follows an exchange of all of the signal, so that values tell."""
-        deviation = self._deviation(lambda _: True)
+        tells = any(map(self._is_telling, self._reference))
+        deviation = self._deviation(lambda _: True) if tells else None
         return deviation is not None and deviation < TOLERANCE
 
     @cached_property
@@ -131,6 +146,8 @@ class Probe:
         work, lookups = Work(), Lookups(self._size)
         recording = Recording(self._model, self._size, work)
         outputs = self._run(inputs, torch.enable_grad(), lookups, work, recording)
+        if not outputs:
+            raise ValueError(f"{type(self._network).__name__} puts out no floating-point tensor")
         sources += lookups.sources
         self._recorded = [leaf.detach() for leaf in outputs]
         self._content = lookups.content
@@ -149,12 +166,7 @@ class Probe:
 
     def _deviation(self, exchanged: Callable[[Tensor], bool], times: int = 1) -> float | None:
         """The largest deviation of an output, relative to the distance between its rows."""
-        try:
-            if not any(self._is_telling(before) for before in self._reference):
-                return None
-            values = self._values(exchanged)
-        except Exception:  # a network may refuse rows that do not belong together
-            return None
+        values = self._values(exchanged)
         if [value.shape for value in values] != [before.shape for before in self._reference]:
             return None
         pairs = zip(values, self._reference, strict=True)
@@ -184,7 +196,10 @@ class Probe:
 
         content = {place: value(tensor) for place, tensor in self._content.items()}
         inputs = mapped(self._inputs, value)
-        return self._run(inputs, torch.no_grad(), Lookups(self._size, content))
+        try:
+            return self._run(inputs, torch.no_grad(), Lookups(self._size, content))
+        except Exception:  # a network may refuse rows that do not belong together
+            return []
 
     def _run(self, inputs: Inputs, *contexts: AbstractContextManager[Any]) -> list[Tensor]:
         """The floating-point outputs of one forward pass in evaluation mode."""

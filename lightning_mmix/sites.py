@@ -46,9 +46,9 @@ def choose(sites: Mapping[str, Site]) -> list[str]:
     cuts = [site for site in sites.values() if site.is_cut is not False and _depth(site) < 1]
     inner = [site for site in cuts if _depth(site) > 0]
     levels = [_dots(site) for site in inner if 0.2 <= _depth(site) <= 0.8]
-    stages = [site for site in inner if not levels or _dots(site) <= min(levels)]
-    half = _nearest(stages, 0.5)
-    quarter = _nearest([site for site in stages if half and _depth(site) < _depth(half)], 0.25)
+    half = _nearest([site for site in inner if not levels or _dots(site) <= min(levels)], 0.5)
+    before = [site for site in inner if half and _depth(site) < _depth(half)]
+    quarter = _nearest([site for site in before if half and _dots(site) <= _dots(half)], 0.25)
     first = next((site for site in cuts if site.name == INPUT), None) or _nearest(cuts, 0)
     return [name for name, site in sites.items() if site in (first, quarter, half)]
 

@@ -141,6 +141,68 @@ def test_the_command_line_fits(tmp_path):
     cli.main(["fit", *configured(tmp_path, {"class_path": "training.Net"}, [CALLBACK])])
 
 
+def listed(args, capsys):
+    capsys.readouterr()
+    cli.main(["layers", *args])
+    return [line.split() for line in capsys.readouterr().out.splitlines()]
+
+
+def test_the_layers_of_a_config_are_listed(tmp_path, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+    rows = listed(configured(tmp_path, {"class_path": "training.Net"}, [CALLBACK]), capsys)
+    assert [row[0] for row in rows[2:7]] == ["input", "net.0", "net.1", "net.2", "net"]
+    assert rows[4] == ["net.1", "Tanh", "(B,", "6)", "44%", "auto"]
+    assert rows[5] == ["net.2", "Linear", "(B,", "5)", "100%", "yes"]
+    assert " ".join(rows[7]).startswith("5 of 5 can be mixed; depth is the share")
+
+
+class Everything(Data):
+    """Data that is made ready in every way that Lightning knows."""
+
+    def prepare_data(self):
+        self.prepared = True
+
+    def setup(self, stage):
+        assert self.prepared
+        self.stage = stage
+
+    def train_dataloader(self):
+        assert self.stage == "fit"
+        x, y = batches()[0]
+        return {"a": loader([(x, {"where": y})]), "b": loader([1, 2])}
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return batch["a"]
+
+
+class Own(Net):
+    """A module that brings its own data."""
+
+    def train_dataloader(self):
+        return Everything.train_dataloader(self)
+
+    setup, prepare_data = Everything.setup, Everything.prepare_data
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        return batch["a"]
+
+
+@pytest.mark.parametrize("model", ["training.Net", "test_cli.Own"])
+def test_the_listed_layers_see_the_batch_of_a_fit(tmp_path, capsys, model):
+    callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "1.where"}}
+    args = configured(tmp_path, {"class_path": model}, [callback])
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config["data"] = {"class_path": "test_cli.Everything"} if model == "training.Net" else None
+    config["trainer"]["precision"] = "64-true"
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    assert [row[-1] for row in listed(args, capsys)[2:7]] == ["auto", "yes", "auto", "yes", "yes"]
+
+
+def test_the_layers_of_a_mixin_are_listed_without_its_metrics(tmp_path, capsys):
+    rows = listed(configured(tmp_path, CLASSIFIER), capsys)
+    assert [row[0] for row in rows[2:-1]] == ["input", "net", "criterion"]
+
+
 OVERLAYS = [path.name for path in EXAMPLES.glob("*.yaml") if path.name != "digits.yaml"]
 
 
