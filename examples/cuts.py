@@ -229,11 +229,11 @@ def main() -> None:
         "network", "verdicts agree", "float64: cuts, others", "float32", "bfloat16"
     )
     for name in chosen:
-        started = time.perf_counter()
-        choices.add_row(name, *_choice(NETWORKS[name]))
-        if not args.quick:
-            comparisons.add_row(name, *_comparison(NETWORKS[name]))
-        console.print(f"{name}: {time.perf_counter() - started:.0f} s", style="dim")
+        choice = _choice(NETWORKS[name])
+        comparison = [] if args.quick else _comparison(NETWORKS[name])
+        choices.add_row(name, *choice)
+        comparisons.add_row(name, *comparison)
+        console.print(f"{name}: {', '.join([*choice, *comparison])}", style="dim")
     console.print(choices)
     if not args.quick:
         console.print(comparisons)
@@ -294,7 +294,7 @@ def _small_probe(network: Network, dtype: torch.dtype) -> Probe:
     for parameter in model.parameters():
         if parameter.dim() > 1 and not parameter.any():
             nn.init.normal_(parameter, std=0.02)
-    inputs = network.inputs(network.small_size, 3)
+    inputs = network.inputs(network.small_size, rows=3)
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     return Probe(model, inputs, size=3)
 

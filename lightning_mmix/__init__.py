@@ -1,6 +1,7 @@
 """Manifold Mixup for PyTorch Lightning (Verma et al., ICML 2019)."""
 
 from lightning_mmix.callback import ManifoldMixup
+from lightning_mmix.cuts import cut_test
 from lightning_mmix.gates import mixing
 from lightning_mmix.mixing import mix
 from lightning_mmix.module import ManifoldMixupClassifier, ManifoldMixupMixin
@@ -12,6 +13,7 @@ __all__ = [
     "ManifoldMixupClassifier",
     "ManifoldMixupMixin",
     "MixPlan",
+    "cut_test",
     "mix",
     "mixed_loss",
     "mixing",
