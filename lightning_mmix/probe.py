@@ -1,8 +1,9 @@
 """The probe: forward passes of a network that show which of its layers are cuts."""
 
+import math
 import time
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
 from functools import cached_property
@@ -60,7 +61,7 @@ class Probe:
         self._confirmed: set[str] = set()
         self.sites = self._record()
 
-    def confirm(self, names: Iterable[str]) -> bool:
+    def confirm(self, names: Collection[str]) -> bool:
         """Test layers by value, unless they are known to be no cuts, and note the verdicts.
 
         Returns:
@@ -112,20 +113,19 @@ class Probe:
         return deviation is not None and deviation < TOLERANCE
 
     def _judged(self, name: str) -> Site:
-        site = self.sites[name]
-        if self._are_cuts(name):
+        site, deviation = self.sites[name], self.deviation(name)
+        if deviation is not None and deviation < TOLERANCE:
             return _cut(site)
-        if not self._tells:
+        if deviation is None or deviation < 4 * self._noise:
             return site
         unseen = "" if site.is_cut is None else ", by a way that the graph does not show"
         return replace(site, is_cut=False, reason=f"is bypassed{unseen}")
 
     @cached_property
-    def _tells(self) -> bool:
-        """Whether the output follows an exchange of all of the signal, so that values tell."""
-        tells = any(map(self._is_telling, self._reference))
-        deviation = self._deviation(lambda _: True) if tells else None
-        return deviation is not None and deviation < TOLERANCE
+    def _noise(self) -> float:
+        """The deviation if all of the signal is exchanged: of rounding, and of random numbers."""
+        deviation = self._deviation(lambda _: True)
+        return math.inf if deviation is None else deviation
 
     @cached_property
     def _reference(self) -> list[Tensor]:
@@ -208,7 +208,7 @@ class Probe:
         with ExitStack() as stack:
             stack.enter_context(warnings.catch_warnings())
             warnings.simplefilter("ignore")  # they come again when the network is trained
-            stack.enter_context(evaluating(self._model, inputs))
+            stack.enter_context(evaluating(self._model))
             for context in contexts:
                 stack.enter_context(context)
             outputs = list(filter(is_signal, tensors(_call(self._network, inputs))))

@@ -1,6 +1,5 @@
 """A snapshot: everything of a model that a forward pass may change, to be put back."""
 
-import copy
 import random
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -10,8 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
-
-from lightning_mmix.batch import tensors
 
 
 @contextmanager
@@ -27,10 +24,11 @@ def untouched(model: nn.Module) -> Iterator[None]:
     """
     attributes = [(vars(module), dict(vars(module))) for module in model.modules()]
     values = [value for _, saved in attributes for value in saved.values()]
-    containers = [(v, copy.copy(v)) for v in values if type(v) in (dict, OrderedDict, list)]
+    containers = [(v, type(v)(v)) for v in values if type(v) in (dict, OrderedDict, list)]
     trained = [p for p in model.parameters() if p.requires_grad]
     held = [value for value in values if isinstance(value, Tensor)]
-    states = [(t, t.data, t.data.clone()) for t in [*trained, *model.buffers(), *held]]
+    every = [t for t in [*trained, *model.buffers(), *held] if t.layout is torch.strided]
+    states = [(t, t.data, t.data.clone()) for t in every]
     try:
         with _generators_of(model):
             yield
@@ -42,21 +40,18 @@ def untouched(model: nn.Module) -> Iterator[None]:
 
 
 @contextmanager
-def evaluating(model: nn.Module, inputs: Any) -> Iterator[None]:
-    """Let a model evaluate eagerly, in its own precision, and leave it :func:`untouched`.
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Let a model evaluate eagerly, and leave it :func:`untouched`.
 
     No parameter requires a gradient, so that an autograd graph is that of the inputs alone.
 
     Args:
         model: Any module.
-        inputs: What it is called with, on its device.
     """
     trained = [p for p in model.parameters() if p.requires_grad and p.is_leaf]
     flags = [(module, module.training) for module in model.modules()]
     is_fast = torch.backends.mha.get_fastpath_enabled()
-    device = next((tensor.device.type for tensor in tensors(inputs)), "cpu")
-    eager = torch.compiler.set_stance("force_eager")
-    with untouched(model), eager, torch.autocast(device, enabled=False):
+    with untouched(model), torch.compiler.set_stance("force_eager"):
         try:
             torch.backends.mha.set_fastpath_enabled(False)  # it runs past the hooks
             for module, _ in flags:
@@ -79,7 +74,9 @@ def _generators_of(model: nn.Module) -> Iterator[None]:
     numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002 - the global one
     with ExitStack() as stack:
         stack.enter_context(torch.random.fork_rng([]))
-        for kind in accelerators:
+        if "mps" in accelerators:  # one device, which fork_rng does not know
+            stack.callback(torch.mps.set_rng_state, torch.mps.get_rng_state())
+        for kind in accelerators - {"mps"}:
             indices = {device.index or 0 for device in devices if device.type == kind}
             stack.enter_context(torch.random.fork_rng(indices, device_type=kind))
         try:

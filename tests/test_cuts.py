@@ -183,6 +183,12 @@ def test_values_agree_with_the_graph(float64, network):
     assert probe.deviation("first", "last") < TOLERANCE or network is TwoArms
 
 
+def test_a_head_of_zeros_leaves_the_verdict_to_the_graph():
+    probe = Probe(ZeroHead(), torch.randn(5, 4), size=5)
+    assert probe.deviation("body") is None
+    assert probe.confirm(["first", "body"])
+
+
 def test_a_projection_that_never_calls_its_hooks_is_told():
     site = cut_test(Attention(), torch.randn(5, 4)).sites["body.out_proj"]
     assert (site.is_cut, site.reason, site.depth) == (False, "never runs", None)
