@@ -179,6 +179,20 @@ def _timm(name: str, **small: Any) -> Network:
     )
 
 
+def _maxvit() -> nn.Module:
+    """As maxvit_t, for windows of two by two on small images."""
+    model: nn.Module = torchvision.models.MaxVit(
+        input_size=(64, 64),
+        partition_size=2,
+        stem_channels=64,
+        block_channels=[64, 128, 256, 512],
+        block_layers=[2, 2, 5, 2],
+        head_dim=32,
+        stochastic_depth_prob=0.2,
+    )
+    return model
+
+
 def _bert() -> nn.Module:
     return BertForSequenceClassification(
         BertConfig(vocab_size=100, hidden_size=128, num_attention_heads=4, intermediate_size=512)
@@ -201,7 +215,7 @@ NETWORKS = {
         )
     },
     "torchvision vit_b_16": _torchvision("vit_b_16", image_size=64),
-    "torchvision maxvit_t": Network(torchvision.models.maxvit_t, small_size=224),
+    "torchvision maxvit_t": Network(torchvision.models.maxvit_t, small=_maxvit, small_size=64),
     **{f"timm {name}": _timm(name) for name in ("resnet50", "efficientnet_b0", "convnext_atto")},
     "timm vit_tiny": _timm("vit_tiny_patch16_224", img_size=64),
     "Hugging Face BERT": Network(_bert, size=0),

@@ -73,15 +73,19 @@ def _calls(
     rest = {key: held[key] for key in held if not _holds(held[key], targets)}
     takes_any = any(p.kind is p.VAR_KEYWORD for p in signature)
     taken = held if takes_any else {p.name for p in plain}
-    named = {key: held[key] for key in held if key in taken and (key in rest or key in needed)}
-    if named and needed <= named.keys() and isinstance(batch, Mapping):
-        yield named
-        yield {key: held[key] for key in held if key in taken}
+    if isinstance(batch, Mapping):
+        # with its targets only if it has to be
+        for some in (rest, held):
+            named = {key: some[key] for key in some if key in taken}
+            if named and needed <= named.keys():
+                yield named
     with suppress(ValueError, TypeError):
         if len(needed) < 2:
             yield (find_input(batch, path),)
-    fitting = rest if len(needed) <= len(rest) else held
-    yield tuple(fitting.values())[: len(plain)]
+    fitting = tuple(rest.values() if len(needed) <= len(rest) else held.values())
+    takes_all = any(p.kind is p.VAR_POSITIONAL for p in signature)
+    if fitting:
+        yield fitting if takes_all else fitting[: len(plain)]
     yield (batch,)
 
 

@@ -24,7 +24,7 @@ from lightning_mmix.snapshot import evaluating
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 ROWS = 5  # few, and no size that other dimensions of networks have
-TOLERANCE = 0.05  # of a deviation, which is about 0 for a cut
+TOLERANCE = 0.01  # of a deviation, which is about 0 for a cut
 
 
 class Probe:

@@ -127,6 +127,8 @@ def _verdict(ends: list[_End], graph: Graph) -> tuple[bool | None, str]:
         return False, end.problem
     if graph.is_blind or not end.is_seen:
         return None, "is not shown by the graph"
+    if not end.edges:
+        return False, "is the same for all samples"
     if not graph.uses(end.edges):
         return False, "is not used"
     return (False, "is bypassed") if graph.bypasses(end.edges) else (True, "")

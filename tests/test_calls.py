@@ -58,6 +58,11 @@ class Nested(Body):
         return self.two(self.one(pair[0]) + pair[1])
 
 
+class Starred(Body):
+    def forward(self, *tensors):
+        return self.two(self.one(tensors[0]) + tensors[1])
+
+
 class Inside(nn.Module):
     def __init__(self):
         super().__init__()
@@ -89,6 +94,7 @@ class Batch:
         (Anything, {"image": X, "label": Y}),
         (Whole, {"image": X, "label": Y}),
         (Nested, ((X, Z), Y)),
+        (Starred, (X, Z, Y)),
         (Inside, (X, Y)),
     ],
 )

@@ -265,19 +265,24 @@ def test_a_batch_of_one_is_not_probed():
 def test_nothing_is_logged_by_the_probe():
     class Logs(Residual):
         def forward(self, x):
-            self.log("mean", x.mean())
-            self.log_dict({"rows": float(len(x))})
+            self.log("rows", float(len(x)), on_epoch=True, reduce_fx="sum", batch_size=1)
+            self.log_dict({"calls": 1.0}, on_epoch=True, reduce_fx="sum", batch_size=1)
             return super().forward(x)
 
     trained = trainer(ManifoldMixup())
-    trained.fit(Logs(), loader(batches(1, size=9)))
-    assert trained.callback_metrics["rows"] == 9
+    trained.fit(Logs(), loader(batches(2, size=9)))
+    assert trained.callback_metrics["rows"] == 18
+    assert trained.callback_metrics["calls"] == 2
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
 def test_it_verifies_in_the_precision_of_the_trainer(precision):
+    class Turned(Residual):
+        def forward(self, x):
+            return super().forward(x @ torch.eye(4))  # in the precision of the context
+
     callback = ManifoldMixup(layers=["input", "net.layer*"])
-    fit(Residual(), callback, precision=precision)
+    fit(Turned(), callback, precision=precision)
     assert callback.layers_ == ["input", "net.layer1", "net.layer2", "net.layer3"]
 
 
@@ -316,7 +321,7 @@ def test_a_choice_fits_the_same_question_about_a_model_with_its_layers(tmp_path)
 
 def test_a_second_fit_with_another_model_chooses_anew():
     callback = ManifoldMixup()
-    fit(Residual(), callback)
+    assert forwards(Residual(), callback) == forwards(Residual(), callback) == 3
     fit(Net(), callback)
     assert callback.layers_ == ["input", "net.1"]
 

@@ -194,6 +194,41 @@ def test_a_projection_that_never_calls_its_hooks_is_told():
     assert (site.is_cut, site.reason, site.depth) == (False, "never runs", None)
 
 
+def test_values_are_taken_past_no_fused_kernel():
+    probe = Probe(FusedEncoder(), torch.randn(5, 4), size=5)
+    assert probe.confirm(["body.norm1"])
+    assert probe.deviation("body.norm1") < TOLERANCE
+
+
+def test_a_layer_that_gives_all_samples_the_same_is_told():
+    class Queries(Chain):
+        class Query(nn.Module):
+            def __init__(self):
+                super().__init__()
+                self.query = nn.Parameter(torch.ones(4))
+
+            def forward(self, h):
+                return self.query.expand(len(h), -1)
+
+        def make(self):
+            return self.Query()
+
+        def run(self, h):
+            return h * self.body(h)
+
+    assert cut_test(Queries(), torch.randn(5, 4)).sites["body"].reason == (
+        "is the same for all samples"
+    )
+
+
+def test_a_scripted_part_keeps_its_mode():
+    net = Chain()
+    net.body = torch.jit.script(nn.Dropout(0.5))
+    sites = cut_test(net, torch.randn(5, 4)).sites
+    assert net.body.training
+    assert (sites["first"].is_cut, sites["body"].reason) == (True, "never runs")
+
+
 class UnderNoGrad(Chain):
     def run(self, h):
         with torch.no_grad():
@@ -412,7 +447,6 @@ def test_a_probe_leaves_compile_caches_as_they_are():
     net(x).sum().backward()
     counters = torch._dynamo.utils.counters
     compiled = counters["stats"]["unique_graphs"]
-    sites = cut_test(net, x).sites
-    assert sites["body"].is_cut
+    assert Probe(net, x, size=5).confirm(["first", "body"])
     net(x).sum().backward()
     assert counters["stats"]["unique_graphs"] == compiled
