@@ -215,7 +215,6 @@ NETWORKS = {
         )
     },
     "torchvision vit_b_16": _torchvision("vit_b_16", image_size=64),
-    "torchvision maxvit_t": Network(torchvision.models.maxvit_t, small=_maxvit, small_size=64),
     **{f"timm {name}": _timm(name) for name in ("resnet50", "efficientnet_b0", "convnext_atto")},
     "timm vit_tiny": _timm("vit_tiny_patch16_224", img_size=64),
     "Hugging Face BERT": Network(_bert, size=0),
@@ -225,6 +224,7 @@ NETWORKS = {
     "MLP": Network(MLP, 32),
     "LSTM classifier": Network(LSTMClassifier, size=0),
     "U-Net": Network(UNet, 64),
+    "torchvision maxvit_t": Network(torchvision.models.maxvit_t, small=_maxvit, small_size=64),
 }  # fmt: skip
 
 
@@ -306,8 +306,8 @@ def _small_probe(network: Network, dtype: torch.dtype) -> Probe:
     torch.manual_seed(0)
     model = (network.small or network.make)().to(dtype).requires_grad_(False)
     for parameter in model.parameters():
-        if parameter.dim() > 1 and not parameter.any():
-            nn.init.normal_(parameter, std=0.02)
+        if not parameter.any():
+            nn.init.normal_(parameter, std=0.1)
     inputs = network.inputs(network.small_size, rows=3)
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs
     return Probe(model, inputs, size=3)

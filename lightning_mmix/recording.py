@@ -51,22 +51,29 @@ class Recording:
     def __enter__(self) -> "Recording":
         for name, module in self._modules.items():
             if takes_hooks(module):
-                self._handles.append(module.register_forward_hook(_Watch(self, name)))
+                watch = _Watch(self, name)
+                self._handles.append(module.register_forward_hook(watch, with_kwargs=True))
         return self
 
     def __exit__(self, *_error: object) -> None:
         while self._handles:
             self._handles.pop().remove()
 
-    def note(self, name: str, module: nn.Module, output: Any) -> None:
-        """Note what a layer puts out, before an in-place operation changes it."""
+    def note(self, name: str, module: nn.Module, inputs: Any, output: Any) -> Any:
+        """Note what a layer puts out, before an in-place operation changes it.
+
+        Returns:
+            The output, with a copy of what the layer only passes on: its own place in the graph.
+        """
         hidden: list[tuple[Tensor, int]] = []
+        entered = {edge(leaf) for leaf in tensors(inputs) if leaf.requires_grad}
 
         def keep(state: Tensor, dim: int) -> Tensor:
-            hidden.append((state, dim))
-            return state
+            own = state.clone() if edge(state) in entered else state
+            hidden.append((own, dim))
+            return own
 
-        changed(module, output, self._size, keep)
+        output = changed(module, output, self._size, keep)
         end = _End(
             shape=_shape_of_a_sample(*hidden[0]) if hidden else None,
             edges=[edge(state) for state, _ in hidden if state.requires_grad],
@@ -75,6 +82,7 @@ class Recording:
             problem="" if hidden else _why_none(output),
         )
         self._ends.setdefault(name, []).append(end)
+        return output
 
     def sites(self, graph: Graph) -> dict[str, Site]:
         """All layers, judged by the graph of the recorded pass.
@@ -115,8 +123,8 @@ class _Watch:
     recording: Recording
     name: str
 
-    def __call__(self, module: nn.Module, _args: Any, output: Any) -> None:
-        self.recording.note(self.name, module, output)
+    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        return self.recording.note(self.name, module, (args, kwargs), output)
 
 
 def _verdict(ends: list[_End], graph: Graph) -> tuple[bool | None, str]:

@@ -1,5 +1,6 @@
 """Sites: the layers of a network as places to mix, and the choice among those that are cuts."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -34,8 +35,8 @@ def choose(sites: Mapping[str, Site]) -> list[str]:
     The input, or where that can't be mixed the outermost of the first cuts, an embedding's output;
     the cut nearest to half of the depth; and, of those before it, the one nearest to a quarter.
     Stages go before blocks, and blocks before their parts: names have as few parts as it takes to
-    find a cut between 0.2 and 0.8 of the depth. Of cuts at one depth the shortest name wins, and
-    then the last to run, which has the normalisation and the activation behind it.
+    find two depths, or else one, of at most 0.8, the larger at least 0.2. Of cuts at one depth the
+    shortest name wins, and then the last to run, which has the activation behind it.
 
     Args:
         sites: By name, in the order of the forward pass; what can't be told counts as a cut.
@@ -45,8 +46,7 @@ def choose(sites: Mapping[str, Site]) -> list[str]:
     """
     cuts = [site for site in sites.values() if site.is_cut is not False and _depth(site) < 1]
     inner = [site for site in cuts if _depth(site) > 0]
-    levels = [_dots(site) for site in inner if 0.2 <= _depth(site) <= 0.8]
-    half = _nearest([site for site in inner if not levels or _dots(site) <= min(levels)], 0.5)
+    half = _nearest([site for site in inner if _dots(site) <= _level(inner)], 0.5)
     before = [site for site in inner if half and _depth(site) < _depth(half)]
     quarter = _nearest([site for site in before if half and _dots(site) <= _dots(half)], 0.25)
     first = next((site for site in cuts if site.name == INPUT), None) or _nearest(cuts, 0)
@@ -71,6 +71,16 @@ def _nearest(sites: Sequence[Site], depth: float) -> Site | None:
         return abs(_depth(site) - depth), _dots(site)
 
     return min(reversed(sites), key=distance, default=None)
+
+
+def _level(sites: Sequence[Site]) -> float:
+    """How many dots the names of the chosen layers may have."""
+    for wanted in (2, 1):
+        for dots in sorted(map(_dots, sites)):
+            depths = {_depth(s) for s in sites if _dots(s) <= dots and _depth(s) <= 0.8}
+            if len(depths) >= wanted and max(depths) >= 0.2:
+                return dots
+    return math.inf
 
 
 def _depth(site: Site) -> float:

@@ -43,7 +43,8 @@ def untouched(model: nn.Module) -> Iterator[None]:
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Let a model evaluate eagerly, and leave it :func:`untouched`.
 
-    No parameter requires a gradient, so that an autograd graph is that of the inputs alone.
+    No parameter requires a gradient, so that an autograd graph is that of the inputs alone; and
+    those that are all zero, which would hide what they are for, get random values meanwhile.
 
     Args:
         model: Any module.
@@ -56,8 +57,10 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             torch.backends.mha.set_fastpath_enabled(False)  # it runs past the hooks
             for module, _ in flags:
                 module.training = False
+            generator = torch.Generator().manual_seed(0)
             for parameter in trained:
                 parameter.requires_grad_(False)
+                _fill(parameter, generator)
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(is_fast)
@@ -65,6 +68,14 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                 module.training = training
             for parameter in trained:
                 parameter.requires_grad_()
+
+
+def _fill(parameter: Tensor, generator: torch.Generator) -> None:
+    """Give a parameter of zeros, such as that of a new head or a gain, values of some effect."""
+    if parameter.is_floating_point() and not parameter.any():
+        std = 0.1 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
+        values = torch.empty(parameter.shape).normal_(0, std, generator=generator)
+        parameter.data.copy_(values)
 
 
 @contextmanager

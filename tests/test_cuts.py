@@ -55,6 +55,25 @@ class StochasticDepth(Chain):
         return h if self.training and torch.rand(()) < 0.5 else h + self.body(h)
 
 
+class Passed(Chain):
+    def make(self):
+        return nn.Dropout(0.5)
+
+
+class PassedBranch(Chain):
+    """A shortcut that passes on what it gets, beside a branch without effect at first."""
+
+    def make(self):
+        return nn.Identity()
+
+    def __init__(self):
+        super().__init__()
+        self.scale = nn.Parameter(torch.zeros(()))
+
+    def run(self, h):
+        return self.body(h) + self.scale * h.relu()
+
+
 class Dead(Chain):
     def run(self, h):
         self.body(h)
@@ -152,6 +171,8 @@ BODIES = {
     TwoArms: "is bypassed",
     Shared: "runs 2 times",
     StochasticDepth: "is bypassed",
+    Passed: "",
+    PassedBranch: "is bypassed",
     Dead: "is not used",
     UsedTwice: "",
     Attention: "",
@@ -174,7 +195,7 @@ def test_a_layer_of_a_known_network_gets_the_right_verdict(network):
     assert sites["input"].is_cut
 
 
-@pytest.mark.parametrize("network", [n for n in BODIES if n is not ZeroHead])
+@pytest.mark.parametrize("network", BODIES)
 def test_values_agree_with_the_graph(float64, network):
     torch.manual_seed(1)
     probe = Probe(network(), torch.randn(5, 4), size=5)
@@ -183,10 +204,29 @@ def test_values_agree_with_the_graph(float64, network):
     assert probe.deviation("first", "last") < TOLERANCE or network is TwoArms
 
 
-def test_a_head_of_zeros_leaves_the_verdict_to_the_graph():
-    probe = Probe(ZeroHead(), torch.randn(5, 4), size=5)
+def test_a_frozen_head_of_zeros_leaves_the_verdict_to_the_graph():
+    probe = Probe(ZeroHead().requires_grad_(False), torch.randn(5, 4), size=5)
     assert probe.deviation("body") is None
     assert probe.confirm(["first", "body"])
+
+
+def test_a_side_path_that_neither_graph_nor_values_show_at_first_is_found():
+    class Control(Chain):
+        def __init__(self):
+            super().__init__()
+            self.frozen, self.zero = nn.Linear(4, 4).requires_grad_(False), nn.Linear(4, 4)
+            nn.init.zeros_(self.zero.weight)
+            nn.init.zeros_(self.zero.bias)
+
+        def forward(self, x):
+            with torch.no_grad():
+                side = self.frozen(x)
+            return self.last(self.body(self.first(x)) + self.zero(side))
+
+    model = Control()
+    probe = Probe(model, torch.randn(5, 4), size=5)
+    assert not probe.confirm(["first", "body"])
+    assert not model.zero.weight.any()
 
 
 def test_a_projection_that_never_calls_its_hooks_is_told():

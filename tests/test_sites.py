@@ -31,6 +31,10 @@ ENCODER = [
         ([("input", 0.0), ("down.0", 0.05), ("down", 0.1), ("head", 1.0)], ["input", "down"]),
         ([("input", 0.0), ("a", 0.3, False), ("b", 0.5, None), ("c", 0.7)], ["input", "b"]),
         ([("input", 0.0), ("a", 0.02), ("a.b", 0.2), ("a.c", 0.5)], ["input", "a.b", "a.c"]),
+        (
+            [("input", 0.0), ("a.b", 0.3), ("a.c", 0.6), ("a", 0.7), ("pool", 0.7), ("fc", 1.0)],
+            ["input", "a.b", "a.c"],
+        ),
         ([("input", 0.0), ("drop", 0.0), ("body", 1.0)], ["input"]),
         ([("input", 0.0, False), ("unused", None, False), ("head", 1.0)], []),
     ],
