@@ -166,7 +166,10 @@ class ManifoldMixup(Callback):
     ) -> None:
         step = self._disarm()
         if step is not None and not step.fired:
-            self._warn(step.plan.layer)
+            self._warn(
+                f"layer {step.plan.layer!r} was drawn but did not run in this training step, so "
+                "neither hidden states nor loss were mixed"
+            )
         elif step is not None and not step.went_backward and not _mixes_loss(pl_module):
             # manual optimisation shows it only now; automatic has passed on_before_backward
             if trainer.global_step > self._global_step and not pl_module.automatic_optimization:
@@ -175,6 +178,8 @@ class ManifoldMixup(Callback):
     @override
     def on_train_epoch_end(self, *_: Any) -> None:
         self._disarm()  # on_train_batch_start may have returned -1
+        if self._gates is None and self.alpha > 0:
+            self._warn("no batch had two samples, so nothing was mixed")
 
     @override
     def on_fit_end(self, *_: Any) -> None:
@@ -212,13 +217,10 @@ class ManifoldMixup(Callback):
         values = {"mixup/lam": float(plan.lam), "mixup/layer": float(layers.index(plan.layer))}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
 
-    def _warn(self, layer: str) -> None:
+    def _warn(self, message: str) -> None:
         if not self._warned:
             self._warned = True
-            rank_zero_warn(
-                f"layer {layer!r} was drawn but did not run in this training step, so neither "
-                "hidden states nor loss were mixed; this is said once"
-            )
+            rank_zero_warn(f"{message}; this is said once")
 
     def _disarm(self) -> Step | None:
         return None if self._gates is None else self._gates.disarm()

@@ -1,13 +1,13 @@
 """Calls: the ways in which a module's forward may take a batch."""
 
 import inspect
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_mmix.batch import Path, describe, entries, few_rows, find_input, tensors
+from lightning_mmix.batch import TARGET_KEYS, Path, describe, entries, few_rows, find_input, tensors
 from lightning_mmix.probe import ROWS, Probe
 
 
@@ -37,20 +37,35 @@ def probe_on(
     Raises:
         NoForwardError: If no forward pass takes the batch.
     """
-    size = len(targets[0])
+    unsure: Probe | None = None
     problem: Exception | None = None
+    for network, inputs, size in _attempts(module, batch, targets, path):
+        try:
+            probe = Probe(module, inputs, size=size, network=network)
+        except Exception as error:  # what it is asked to take may not fit
+            problem = problem or error
+            continue
+        if probe.is_batched:
+            return probe
+        unsure = unsure or probe
+    if unsure is not None:
+        return unsure
+    raise NoForwardError(
+        f"the forward pass of {type(module).__name__} can't be tested with the batch, "
+        f"{describe(batch)} ({type(problem).__name__}: {problem})"
+    )
+
+
+def _attempts(
+    module: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None
+) -> Iterator[tuple[nn.Module, Any, int]]:
+    size = len(targets[0])
     for network in _networks(module):
         for inputs in _calls(network, batch, targets, path):
             few = few_rows(inputs, size, ROWS)
-            for rows, count in ((few, size if few is inputs else min(size, ROWS)), (inputs, size)):
-                try:
-                    return Probe(module, rows, size=count, network=network)
-                except Exception as error:  # noqa: PERF203 - what it is asked to take may not fit
-                    problem = problem or error
-    raise NoForwardError(
-        f"the forward pass of {type(module).__name__} does not take the batch, {describe(batch)}"
-        + (f" ({type(problem).__name__}: {problem})" if problem else "")
-    )
+            if few is not inputs:
+                yield network, few, min(size, ROWS)
+            yield network, inputs, size
 
 
 def _networks(module: nn.Module) -> list[nn.Module]:
@@ -68,25 +83,41 @@ def _calls(
 ) -> Iterator[Any]:
     signature = inspect.signature(network.forward).parameters.values()
     plain = [p for p in signature if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    needed = {p.name for p in plain if p.default is p.empty}
+    needed = [p.name for p in plain if p.default is p.empty]
     held = dict(entries(batch))
     rest = {key: held[key] for key in held if not _holds(held[key], targets)}
-    takes_any = any(p.kind is p.VAR_KEYWORD for p in signature)
-    taken = held if takes_any else {p.name for p in plain}
+    if needed == ["batch"]:
+        yield (batch,)
     if isinstance(batch, Mapping):
+        takes_any = any(p.kind is p.VAR_KEYWORD for p in signature)
+        taken = held if takes_any else {p.name for p in plain}
         # with its targets only if it has to be
         for some in (rest, held):
             named = {key: some[key] for key in some if key in taken}
-            if named and needed <= named.keys():
+            if named and set(needed) <= named.keys():
                 yield named
     with suppress(ValueError, TypeError):
         if len(needed) < 2:
             yield (find_input(batch, path),)
-    fitting = tuple(rest.values() if len(needed) <= len(rest) else held.values())
-    takes_all = any(p.kind is p.VAR_POSITIONAL for p in signature)
-    if fitting:
-        yield fitting if takes_all else fitting[: len(plain)]
+    yield from _in_order(signature, held, rest)
     yield (batch,)
+
+
+def _in_order(
+    signature: Iterable[inspect.Parameter], held: dict[Any, Any], rest: dict[Any, Any]
+) -> Iterator[Any]:
+    plain = [p for p in signature if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    needed = [p for p in plain if p.default is p.empty]
+    if any(p.kind is p.VAR_POSITIONAL for p in signature):
+        yield tuple(rest.values())
+    if needed and len(needed) <= len(rest):
+        yield tuple(rest.values())[: len(needed)]
+    if plain and rest:
+        yield tuple(rest.values())[: len(plain)]
+    # targets only where they are asked for by name
+    if needed and len(rest) < len(needed) <= len(held):
+        if all(p.name in TARGET_KEYS for p in needed[len(rest) :]):
+            yield tuple(held.values())[: len(needed)]
 
 
 def _holds(entry: Any, targets: Sequence[Tensor]) -> bool:

@@ -15,7 +15,7 @@ from lightning_mmix.batch import Path, find_mixable_input, find_targets
 from lightning_mmix.calls import NoForwardError, probe_on
 from lightning_mmix.layers import INPUT, named_layers, select
 from lightning_mmix.probe import Probe
-from lightning_mmix.sites import Site, choose, nearest_cuts
+from lightning_mmix.sites import Site, choose, nearest_cuts, neighbours
 
 _METRICS = (Metric, MetricCollection)
 
@@ -37,9 +37,10 @@ class Choice:
     sites: Mapping[str, Site]
 
     def fits(self, layers: Layers, model: nn.Module) -> bool:
-        """Whether the same is asked for again, on a model that has these layers."""
+        """Whether the same is asked for again, of a model with these layers, and was verified."""
         names = {INPUT, *named_layers(model)}
-        return self.asked == _plain(layers) and self.weights.keys() <= names
+        is_same = self.asked == _plain(layers) and self.weights.keys() <= names
+        return is_same and bool(self.sites)
 
     def state(self) -> dict[str, Any]:
         """The choice in plain containers, for a checkpoint."""
@@ -171,6 +172,8 @@ def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
     sites = {name: site for name, site in probe.sites.items() if name in names}
     for site in sites.values():
         if site.is_cut is False:
+            while not probe.confirm(neighbours(probe.sites, site.name)):
+                pass  # what is suggested has to hold
             raise _no_cut(site, nearest_cuts(probe.sites, site.name))
     unsure = [name for name, site in sites.items() if site.is_cut is None]
     if unsure:

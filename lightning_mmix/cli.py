@@ -24,7 +24,10 @@ class MixupTrainer(Trainer):
         bring = getattr(model, "configure_mixup", ManifoldMixup)
         mixup = next(iter(mixups_of(self)), None) or bring()
         batch = _first_batch(self, model, datamodule)
-        sites, chosen = survey(self, model, batch, mixup.target, mixup.input)
+        try:
+            sites, chosen = survey(self, model, batch, mixup.target, mixup.input)
+        except (TypeError, ValueError) as error:
+            raise SystemExit(f"lightning-mmix layers: {error}") from None
         Console().print(cut_table(sites, chosen))
 
 

@@ -61,6 +61,11 @@ class Probe:
         self._confirmed: set[str] = set()
         self.sites = self._record()
 
+    @property
+    def is_batched(self) -> bool:
+        """Whether an output has the batch first."""
+        return any(output.shape[:1] == (self._size,) for output in self._recorded)
+
     def confirm(self, names: Collection[str]) -> bool:
         """Test layers by value, unless they are known to be no cuts, and note the verdicts.
 
@@ -104,9 +109,9 @@ class Probe:
 
     def _is_open(self, name: str) -> bool:
         site = self.sites[name]
-        # nothing goes past an input unseen, unless all is unseen
-        is_open = site.is_cut is None or (site.is_cut and name != INPUT)
-        return is_open and name not in self._confirmed
+        # nothing goes past the only input, unless all is unseen
+        is_sure = name == INPUT and bool(site.is_cut) and sum(1 for _ in tensors(self._inputs)) == 1
+        return site.is_cut is not False and not is_sure and name not in self._confirmed
 
     def _are_cuts(self, *names: str) -> bool:
         deviation = self.deviation(*names)
@@ -190,7 +195,8 @@ class Probe:
         def value(tensor: Tensor) -> Tensor:
             if tensor.shape[:1] != (self._size,):
                 return tensor
-            if has_signal and not is_signal(tensor):
+            is_image = tensor.dtype == torch.uint8 and tensor.dim() > 2
+            if has_signal and not is_signal(tensor) and not is_image:
                 return tensor[:1].expand_as(tensor).contiguous()
             return tensor[self._order] if exchanged(tensor) else tensor
 

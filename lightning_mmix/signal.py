@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
@@ -13,6 +13,7 @@ from torch.utils.flop_counter import flop_registry
 Edge = tuple[Any, int]  # a node of the autograd graph, and which of its outputs
 
 _LOOKUPS = (F.embedding, F.embedding_bag, torch.embedding)
+_INDEXING = (Tensor.__getitem__, Tensor.index_select, torch.index_select)  # of a parameter
 
 
 def edge(tensor: Tensor) -> Edge:
@@ -89,15 +90,20 @@ class Lookups(TorchFunctionMode):
     ) -> Any:
         """Run any function, and stand by at a look-up."""
         output = func(*args, **(kwargs or {}))
-        if func not in _LOOKUPS:
+        if not _is_lookup(func, args):
             return output
         self._count += 1
         if self._plays:
             return self.content.get(self._count, output)
-        if output.shape[:1] != (self._size,) or not differs(output):
+        if output.shape[:1] != (self._size,) or not is_signal(output) or not differs(output):
             return output
         self.content[self._count] = output.detach()
         return sprouted(output, self.sources)
+
+
+def _is_lookup(func: Any, args: tuple[Any, ...]) -> bool:
+    is_index = func in _INDEXING and isinstance(args[0], nn.Parameter)
+    return func in _LOOKUPS or is_index
 
 
 def sprouted(tensor: Tensor, sources: list[Edge]) -> Tensor:

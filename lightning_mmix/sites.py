@@ -53,17 +53,23 @@ def choose(sites: Mapping[str, Site]) -> list[str]:
     return [name for name, site in sites.items() if site in (first, quarter, half)]
 
 
-def nearest_cuts(sites: Mapping[str, Site], name: str) -> str:
-    """The cuts just before and after a layer, in words."""
+def neighbours(sites: Mapping[str, Site], name: str) -> list[str]:
+    """The names of the cuts just before and after a layer."""
     names = list(sites)
     place = names.index(name)
-    before = next((n for n in reversed(names[:place]) if sites[n].is_cut), None)
-    after = next((n for n in names[place + 1 :] if sites[n].is_cut), None)
-    if before and after:
-        return f"the nearest cuts are {before!r} before and {after!r} after it"
-    if before or after:
-        return f"the nearest cut is {(before or after)!r} {'before' if before else 'after'} it"
-    return "there is no cut before or after it"
+    before = [n for n in names[:place] if sites[n].is_cut][-1:]
+    return before + [n for n in names[place + 1 :] if sites[n].is_cut][:1]
+
+
+def nearest_cuts(sites: Mapping[str, Site], name: str) -> str:
+    """The cuts just before and after a layer, in words."""
+    cuts, names = neighbours(sites, name), list(sites)
+    if len(cuts) == 2:
+        return f"the nearest cuts are {cuts[0]!r} before and {cuts[1]!r} after it"
+    if not cuts:
+        return "there is no cut before or after it"
+    where = "before" if names.index(cuts[0]) < names.index(name) else "after"
+    return f"the nearest cut is {cuts[0]!r} {where} it"
 
 
 def _nearest(sites: Sequence[Site], depth: float) -> Site | None:

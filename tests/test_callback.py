@@ -405,7 +405,8 @@ def test_alpha_zero_trains_plainly(kwargs):
 
 def test_a_batch_of_one_is_left_alone():
     callback = ManifoldMixup(layers=["net.0"])
-    fit(Net(), callback, data=batches(size=1))
+    with pytest.warns(UserWarning, match="no batch had two samples, so nothing was mixed"):
+        fit(Net(), callback, data=batches(size=1))
     assert callback.plan is None
 
 

@@ -63,6 +63,22 @@ class Starred(Body):
         return self.two(self.one(tensors[0]) + tensors[1])
 
 
+class Tuple(Body):
+    def forward(self, batch):
+        return self.two(self.one(batch[0]))
+
+
+class Tupled(Body):
+    def forward(self, samples):
+        return self.two(self.one(samples[0]))
+
+
+class Masked(Body):
+    def forward(self, x, mask=None):
+        assert mask is None
+        return self.two(self.one(x))
+
+
 class Inside(nn.Module):
     def __init__(self):
         super().__init__()
@@ -95,6 +111,9 @@ class Batch:
         (Whole, {"image": X, "label": Y}),
         (Nested, ((X, Z), Y)),
         (Starred, (X, Z, Y)),
+        (Tuple, (X, Y)),
+        (Tupled, (X, Y)),
+        (Masked, (X, Y, torch.rand(8))),
         (Inside, (X, Y)),
     ],
 )
@@ -121,11 +140,20 @@ def test_what_cannot_be_cut_down_is_taken_as_a_whole():
 
 def test_a_module_without_a_usable_forward_is_told():
     message = (
-        r"the forward pass of Body does not take the batch, tuple\(0: float32 \(8, 4\), "
+        r"the forward pass of Body can't be tested with the batch, tuple\(0: float32 \(8, 4\), "
         r'1: int64 \(8,\)\) \(NotImplementedError: .*missing the required "forward"'
     )
     with pytest.raises(NoForwardError, match=message):
         probe_on(Body(), (X, Y), [Y])
+
+
+def test_a_target_is_not_passed_off_as_something_else():
+    class Mode(OfX):
+        def forward(self, x, mode):
+            return super().forward(x)
+
+    with pytest.raises(NoForwardError, match="missing 1 required positional argument: 'mode'"):
+        probe_on(Mode(), (X, Y), [Y])
 
 
 def test_a_forward_that_puts_out_no_signal_is_not_usable():

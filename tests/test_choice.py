@@ -152,7 +152,7 @@ class WithoutForward(L.LightningModule):
 
 
 NO_FORWARD = (
-    "the forward pass of WithoutForward does not take the batch, list(0: float32 (6, 4), "
+    "the forward pass of WithoutForward can't be tested with the batch, list(0: float32 (6, 4), "
     "1: int64 (6,)) (NotImplementedError: Module [WithoutForward] is missing the required "
     '"forward" function)'
 )
@@ -256,7 +256,8 @@ def test_a_network_without_a_cut_is_told():
 def test_a_batch_of_one_is_not_probed():
     callback = ManifoldMixup()
     data = [batches(size=1)[0], *batches(2)]
-    fit(Residual(), callback, data=data[:1])
+    with pytest.warns(UserWarning, match="no batch had two samples, so nothing was mixed"):
+        fit(Residual(), callback, data=data[:1])
     assert callback.layers_ is None
     fit(Residual(), callback, data=data)
     assert callback.layers_ == ["input", "net.layer1", "net.layer2"]
@@ -318,6 +319,25 @@ def test_a_resumed_fit_that_asks_for_other_layers_probes_again(tmp_path):
     resumed = ManifoldMixup(layers=["net.layer3"])
     trainer(resumed, max_epochs=2).fit(Residual(), loader(batches(2)), ckpt_path=path)
     assert resumed.layers_ == ["net.layer3"]
+
+
+def test_what_was_not_verified_does_not_count_as_tested(tmp_path):
+    path = tmp_path / "last.ckpt"
+    checkpointed(path, ManifoldMixup(layers=["net.layer1.0.conv"], verify=False))
+    resumed = ManifoldMixup(layers=["net.layer1.0.conv"])
+    with pytest.raises(ValueError, match=r"'net.layer1.0.conv' is bypassed"):
+        trainer(resumed, max_epochs=2).fit(Residual(), loader(batches(2)), ckpt_path=path)
+
+
+def test_what_is_suggested_holds_by_value_too():
+    class Hidden(Residual):
+        def forward(self, x):
+            h = self.net.layer1(self.net.stem(x))
+            return self.net.head(self.net.layer3(self.net.layer2(h)) + h.detach())
+
+    message = "conv' is bypassed, .* the nearest cuts are 'net.layer1' before and 'net.head' after"
+    with pytest.raises(ValueError, match=message):
+        fit(Hidden(), ManifoldMixup(layers=["net.layer2.0.conv"]))
 
 
 def test_a_choice_fits_the_same_question_about_a_model_with_its_layers(tmp_path):

@@ -198,6 +198,13 @@ def test_the_listed_layers_see_the_batch_of_a_fit(tmp_path, capsys, model):
     assert [row[-1] for row in listed(args, capsys)[2:7]] == ["auto", "yes", "auto", "yes", "yes"]
 
 
+def test_what_can_not_be_listed_is_told_in_a_line(tmp_path):
+    callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "label"}}
+    args = configured(tmp_path, {"class_path": "training.Net"}, [callback])
+    with pytest.raises(SystemExit, match=r"^lightning-mmix layers: there is no target='label' in"):
+        cli.main(["layers", *args])
+
+
 def test_the_layers_of_a_mixin_are_listed_without_its_metrics(tmp_path, capsys):
     rows = listed(configured(tmp_path, CLASSIFIER), capsys)
     assert [row[0] for row in rows[2:-1]] == ["input", "net", "criterion"]

@@ -1,6 +1,8 @@
 """The cut test, against networks of which the answer is known."""
 
+import copy
 import random
+from collections import Counter, defaultdict, deque
 
 import numpy as np
 import pytest
@@ -329,6 +331,33 @@ def test_what_is_looked_up_is_the_signal_and_masks_are_not(inputs):
     }  # fmt: skip
 
 
+def test_an_indexed_parameter_is_a_look_up():
+    class Table(Chain):
+        def __init__(self):
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(9, 4))
+
+        def forward(self, x, categories):
+            return self.last(self.body(self.first(x)) + self.table[categories])
+
+    sites = cut_test(Table(), (torch.randn(5, 4), torch.arange(5))).sites
+    assert [name for name, site in sites.items() if site.is_cut] == ["last"]
+
+
+@pytest.mark.parametrize("kind", ["frozen", "image"])
+def test_an_input_is_no_cut_beside_another_that_the_graph_does_not_show(kind):
+    class Beside(Chain):
+        def forward(self, x, other):
+            with torch.no_grad():
+                side = self.body(other.float().flatten(1)[:, :4] / 255)
+            return self.last(self.first(x) + side)
+
+    image = torch.randint(256, (5, 1, 2, 2), dtype=torch.uint8)
+    other = torch.randn(5, 4) * 255 if kind == "frozen" else image
+    probe = Probe(Beside(), (torch.randn(5, 4), other), size=5)
+    assert not probe.confirm(["input"])
+
+
 def test_integer_images_are_judged_by_value():
     class Scaled(Residual):
         def forward(self, x):
@@ -456,6 +485,39 @@ def described(model):
         found += [id(tensor), tensor.data_ptr(), tensor.requires_grad, id(tensor.grad)]
         found += [tensor.detach().clone()]
     return found
+
+
+class Hoarder(Chain):
+    """A network that keeps state in many kinds of things."""
+
+    def __init__(self):
+        super().__init__()
+        self.torchs = torch.Generator().manual_seed(3)
+        self.numpys, self.pythons = np.random.default_rng(3), random.Random(3)
+        self.array = np.zeros(2)
+        self.nested = {"a": [deque(), defaultdict(int), Counter(), set()]}
+        self.teacher = (nn.BatchNorm1d(4),)
+
+    def state(self):
+        draws = copy.deepcopy([self.torchs.get_state(), self.numpys, self.pythons])
+        return [
+            draws[0].tolist(), draws[1].random(), draws[2].random(), self.array.tolist(),
+            repr(self.nested), self.teacher[0].running_mean.tolist(), self.teacher[0].training,
+        ]  # fmt: skip
+
+    def run(self, h):
+        noise = torch.rand((), generator=self.torchs) + self.numpys.random()
+        self.array += self.pythons.random()
+        for each, add in zip(self.nested["a"], ("append", "update", "update", "add"), strict=True):
+            getattr(each, add)({1: 2} if add == "update" else 1)
+        return self.body(h) + noise + self.teacher[0](h).detach() * 0
+
+
+def test_a_probe_changes_nothing_that_lies_deeper():
+    model = Hoarder()
+    before = model.state()
+    assert Probe(model, torch.randn(5, 4), size=5).confirm(["first", "body"])
+    assert model.state() == before
 
 
 @pytest.mark.parametrize("fails", [False, True])
