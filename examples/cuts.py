@@ -6,7 +6,7 @@
 
 The cost is that of the whole test, in plain forward passes on the same five images. Of every module
 of every network the autograd graph's verdict is compared with that by value, in float64, with
-zero-initialised parameters made random. Weights are random; nothing is downloaded.
+zero-initialised weights made random. Weights are random; nothing is downloaded.
 """
 
 import argparse
@@ -209,7 +209,7 @@ NETWORKS = {
     **{
         f"torchvision {name}": _torchvision(name)
         for name in (
-            "resnet18", "resnet34", "resnet50", "resnet101", "resnet152", "wide_resnet50_2",
+            "resnet18", "resnet50", "wide_resnet50_2",
             "densenet121", "vgg11_bn", "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny",
             "regnet_y_400mf", "swin_t",
         )
@@ -305,8 +305,8 @@ def _deviation(probe: Probe, name: str) -> float | None:
 def _small_probe(network: Network, dtype: torch.dtype) -> Probe:
     torch.manual_seed(0)
     model = (network.small or network.make)().to(dtype).requires_grad_(False)
-    for parameter in model.parameters():
-        if not parameter.any():
+    for name, parameter in model.named_parameters():
+        if "bias" not in name and not parameter.any():
             nn.init.normal_(parameter, std=0.1)
     inputs = network.inputs(network.small_size, rows=3)
     inputs = inputs.to(dtype) if inputs.is_floating_point() else inputs

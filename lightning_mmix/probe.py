@@ -179,11 +179,11 @@ class Probe:
         return max(_ratio(*pair, order) for pair in pairs if self._is_telling(pair[1]))
 
     def _is_telling(self, before: Tensor) -> bool:
-        """Whether the rows of an output differ, and by more than rounding."""
+        """Whether the rows of an output differ, and by much more than rounding."""
         if before.shape[:1] != (self._size,):
             return False
-        rounding = 8 * torch.finfo(before.dtype).eps * float(before.abs().max())
-        return _distance(before, before[self._order]) > rounding
+        much = math.sqrt(torch.finfo(before.dtype).eps) * float(before.abs().max())
+        return _distance(before, before[self._order]) > much
 
     def _values(self, exchanged: Callable[[Tensor], bool]) -> list[Tensor]:
         """The outputs, with some of the signal exchanged between the rows.

@@ -107,7 +107,7 @@ class Recording:
     def _site(self, name: str, place: int | None, graph: Graph) -> Site:
         module = self._modules[name]
         if place is None:
-            return Site(name, type(module).__name__, is_cut=False, reason="never runs")
+            return Site(name, type(module).__name__, is_cut=False, reason="never runs in forward")
         ends = self._ends[name]
         # without work that can be counted, depth is the place in the order
         total = self._work.flops

@@ -77,8 +77,8 @@ def _(tensor: Tensor) -> tuple[Any, ...] | None:
 
 
 @_restoring.register
-def _(array: np.ndarray) -> tuple[Any, ...]:
-    return np.copyto, array, array.copy()
+def _(array: np.ndarray) -> tuple[Any, ...] | None:
+    return (np.copyto, array, array.copy()) if array.flags.writeable else None
 
 
 @_restoring.register
@@ -101,12 +101,12 @@ def evaluating(model: nn.Module) -> Iterator[None]:
     """Let a model evaluate eagerly, and leave it :func:`untouched`.
 
     No parameter requires a gradient, so that an autograd graph is that of the inputs alone; and
-    those that are all zero, which would hide what they are for, get random values meanwhile.
+    gains and weights that are all zero, and so hide a path, get random values meanwhile.
 
     Args:
         model: Any module.
     """
-    trained = [p for p in model.parameters() if p.requires_grad and p.is_leaf]
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad and p.is_leaf}
     flags = [(m, m.training) for m in _held(model) if isinstance(m, nn.Module)]
     is_fast = torch.backends.mha.get_fastpath_enabled()
     with untouched(model), torch.compiler.set_stance("force_eager"):
@@ -115,15 +115,16 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             for module, _ in flags:
                 module.training = False
             generator = torch.Generator().manual_seed(0)
-            for parameter in trained:
+            for name, parameter in trained.items():
                 parameter.requires_grad_(False)
-                _fill(parameter, generator)
+                if "bias" not in name.rpartition(".")[2]:
+                    _fill(parameter, generator)
             yield
         finally:
             torch.backends.mha.set_fastpath_enabled(is_fast)
             for module, training in flags:
                 module.training = training
-            for parameter in trained:
+            for parameter in trained.values():
                 parameter.requires_grad_()
 
 

@@ -113,8 +113,8 @@ def test_named_layers_stand_in_the_order_of_the_forward_pass_with_their_weights(
         ),
         (
             ["unused"],
-            "layer 'unused' never runs, so it is no cut of the network and can't be mixed "
-            "exactly; the nearest cut is 'net' before it; verify=False turns this test off",
+            "layer 'unused' never runs in forward, so it is no cut of the network and can't be "
+            "mixed exactly; the nearest cut is 'net' before it; verify=False turns this test off",
         ),
     ],
 )

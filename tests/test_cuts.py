@@ -233,7 +233,7 @@ def test_a_side_path_that_neither_graph_nor_values_show_at_first_is_found():
 
 def test_a_projection_that_never_calls_its_hooks_is_told():
     site = cut_test(Attention(), torch.randn(5, 4)).sites["body.out_proj"]
-    assert (site.is_cut, site.reason, site.depth) == (False, "never runs", None)
+    assert (site.is_cut, site.reason, site.depth) == (False, "never runs in forward", None)
 
 
 def test_values_are_taken_past_no_fused_kernel():
@@ -268,7 +268,7 @@ def test_a_scripted_part_keeps_its_mode():
     net.body = torch.jit.script(nn.Dropout(0.5))
     sites = cut_test(net, torch.randn(5, 4)).sites
     assert net.body.training
-    assert (sites["first"].is_cut, sites["body"].reason) == (True, "never runs")
+    assert (sites["first"].is_cut, sites["body"].reason) == (True, "never runs in forward")
 
 
 class UnderNoGrad(Chain):
@@ -494,7 +494,8 @@ class Hoarder(Chain):
         super().__init__()
         self.torchs = torch.Generator().manual_seed(3)
         self.numpys, self.pythons = np.random.default_rng(3), random.Random(3)
-        self.array = np.zeros(2)
+        self.array, self.fixed = np.zeros(2), np.zeros(2)
+        self.fixed.flags.writeable = False
         self.nested = {"a": [deque(), defaultdict(int), Counter(), set()]}
         self.teacher = (nn.BatchNorm1d(4),)
 

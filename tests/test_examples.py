@@ -48,3 +48,11 @@ def test_the_script_prints_its_tables(monkeypatch, capsys):
     printed = capsys.readouterr().out
     assert "| MLP             | input, 2" in printed
     assert "| LSTM classifier | 3 of 3         | 0e+00, 1" in printed
+
+
+@pytest.mark.parametrize("name", [*QUICK, "Hugging Face BERT", "torchvision resnet18"])
+def test_the_documented_choice_is_that_of_today(name):
+    document = (Path(cuts.__file__).with_suffix(".md")).read_text()
+    names, depths, count, _ = cuts._choice(cuts.NETWORKS[name])
+    row = next(line for line in document.splitlines() if line.startswith(f"| {name} "))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == [names, depths, count]
