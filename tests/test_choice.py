@@ -132,6 +132,17 @@ def test_what_can_not_be_mixed_is_refused_and_nothing_is_left(layers, message):
     fit(module, ManifoldMixup(), data=data)
 
 
+def test_verifying_changes_no_weight():
+    def weights(verify):
+        L.seed_everything(1, verbose=False)
+        module = Residual()
+        module.net.layer2.append(nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5)))
+        fit(module, ManifoldMixup(layers=["input", "net.layer*"], verify=verify), data=batches(5))
+        return module.state_dict()
+
+    torch.testing.assert_close(weights(verify=True), weights(verify=False), atol=0, rtol=0)
+
+
 def test_verify_false_mixes_a_branch_all_the_same():
     callback = ManifoldMixup(layers=["net.layer1.0.conv"], verify=False)
     fit(Residual(), callback)
