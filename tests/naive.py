@@ -31,6 +31,21 @@ def two_pass(run, plan, modules, target):
     return plan.lam * first + (1 - plan.lam) * second
 
 
+def step(module, plan, batch):
+    """Loss and gradients of a step of ``training.Net``, on the weights that it has now."""
+    x, y = batch
+    if plan is None:
+        loss = module.criterion(module(x), y)
+    elif plan.layer == "input":
+        mixed = mix(x, plan.lam, plan.partner.tolist())
+        one = [module.criterion(module(mixed), labels.clone()) for labels in (y, y[plan.partner])]
+        loss = plan.lam * one[0] + (1 - plan.lam) * one[1]
+    else:
+        modules = dict(module.named_modules())
+        loss = two_pass(lambda y: module.criterion(module(x), y), plan, modules, y)
+    return loss, torch.autograd.grad(loss, list(module.parameters()))
+
+
 def negative_log_likelihood(logits, target):
     return sum(-row.softmax(0)[y].log() for row, y in zip(logits, target, strict=True)) / len(
         target
