@@ -1,10 +1,13 @@
 """Gates: the hooks that carry out a plan on a model."""
 
+import sys
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -15,6 +18,11 @@ from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import MixPlan
 from lightning_mmix.step import Step
 from lightning_mmix.targets import borrow
+
+_NOT_MIXED = (
+    "neither hidden states nor loss were mixed; of a compiled model make gates once, "
+    "gates = Gates(model, layers), and use mixing(gates, plan, y)"
+)
 
 
 class Gate:
@@ -51,34 +59,51 @@ class Gate:
 class Gates:
     """The gates of a model, one for each of the layers that may be mixed.
 
+    Args:
+        model: Any module.
+        layers: The names of the layers; ``"input"`` needs no gate.
+        lasting: Whether they stay for many steps. What torch.compile has traced before they came
+            is traced anew then, since it would not look at them.
+
     Attributes:
+        model: The module.
         step: The step that is being carried out, None between steps.
     """
 
-    def __init__(self, model: nn.Module, layers: Iterable[str]) -> None:
+    def __init__(self, model: nn.Module, layers: Iterable[str], *, lasting: bool = True) -> None:
         modules = named_layers(model)
+        self.model = model
         self.step: Step | None = None
         self._gates = {name: Gate(name) for name in layers if name != INPUT}
         self._handles: list[RemovableHandle] = [
             modules[name].register_forward_hook(gate) for name, gate in self._gates.items()
         ]
+        if self._gates and lasting and "torch._dynamo" in sys.modules:
+            torch.compiler.reset()
 
-    def arm(self, step: Step, targets: Sequence[Tensor] = (), value: Tensor | None = None) -> None:
+    def arm(self, step: Step, targets: Sequence[Tensor] = (), value: Tensor | None = None) -> Step:
         """Carry out a step on the model and the batch until :meth:`disarm`.
 
         Args:
             step: The step.
             targets: The batch's targets, which become paired.
             value: The batch's input, needed if the step's plan mixes it.
+
+        Raises:
+            ValueError: If the step's plan mixes a layer that has no gate.
         """
+        layer = step.plan.layer
+        if layer not in (INPUT, *self._gates):
+            raise ValueError(f"there is no gate at layer {layer!r}, but at {list(self._gates)}")
         self.step = step
         try:
             borrow(step, targets, value)
         except BaseException:
             self.disarm()
             raise
-        if step.plan.layer in self._gates:
-            self._gates[step.plan.layer].step = step
+        if layer != INPUT:
+            self._gates[layer].step = step
+        return step
 
     def disarm(self) -> Step | None:
         """Let no gate mix, give the batch back as it was, and return the step that is over."""
@@ -98,7 +123,7 @@ class Gates:
 
 @contextmanager
 def mixing(
-    model: nn.Module,
+    model: nn.Module | Gates,
     plan: MixPlan | None,
     target: Tensor | None = None,
     *,
@@ -111,7 +136,8 @@ def mixing(
     checkpointing must mix again, and a custom autograd.Function must find the target as it was.
 
     Args:
-        model: Any module.
+        model: Any module. If it is compiled, its :class:`Gates`, made once for all steps: compiled
+            code does not look at hooks that come later.
         plan: What to do; None to do nothing.
         target: Shape (B, ...); it becomes a paired tensor until the context ends.
         input: The floating-point input, needed if the plan's layer is ``"input"``: until the
@@ -135,12 +161,19 @@ def mixing(
     if plan is None:
         yield target
         return
-    gates = Gates(model, select(model, [plan.layer]))
+    name = plan.layer
+    gates = (
+        model if isinstance(model, Gates) else Gates(model, select(model, [name]), lasting=False)
+    )
     try:
-        gates.arm(Step(plan, model), [] if target is None else [target], input)
+        step = gates.arm(Step(plan, gates.model), [] if target is None else [target], input)
         yield target
+        if not step.fired:
+            warnings.warn(f"layer {name!r} did not run, so {_NOT_MIXED}", stacklevel=3)
     finally:
-        gates.remove()
+        gates.disarm()
+        if gates is not model:
+            gates.remove()
 
 
 def changed(

@@ -29,7 +29,7 @@ class Pair(NamedTuple):
 
 def pair_of(tensor: Tensor) -> Pair | None:
     """The pair that a tensor carries as long as its step is not over."""
-    pair: Pair | None = vars(tensor).get("pair")
+    pair: Pair | None = getattr(tensor, "pair", None)
     return None if pair is None or pair.step.closed else pair
 
 

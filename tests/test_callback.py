@@ -441,23 +441,6 @@ def test_every_closure_of_lbfgs_is_mixed(float64):
     torch.testing.assert_close(list(module.parameters()), list(before.parameters()))
 
 
-@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch.compile looks at every input
-@pytest.mark.parametrize("what", ["net", "module"])
-def test_a_compiled_model_gets_the_eager_weights(what):
-    def trained(compiled):
-        torch._dynamo.reset()
-        torch.manual_seed(1)
-        module = Net()
-        if compiled and what == "net":
-            module.net.compile(backend="aot_eager")
-        elif compiled:
-            module = torch.compile(module, backend="aot_eager")
-        fit(module, ManifoldMixup(layers=["input", "net.0", "net.1"]), data=batches(6))
-        return list(module.parameters())
-
-    torch.testing.assert_close(trained(compiled=True), trained(compiled=False))
-
-
 def test_stochastic_weight_averaging_is_not_mixed_in_its_own_epoch():
     class Epochs(L.Callback):
         def __init__(self):

@@ -11,7 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lightning_mmix import MixPlan, mix, mixing
-from lightning_mmix.gates import Gate
+from lightning_mmix.gates import Gate, Gates
+from lightning_mmix.step import Step
 
 PLAN = MixPlan("layer", torch.tensor(0.7), torch.tensor([2, 0, 3, 1]))
 HIDDEN = torch.arange(8.0).reshape(4, 2)
@@ -125,6 +126,7 @@ def test_before_and_after_and_after_an_exception_nothing_is_attached():
     plan = MixPlan("0", PLAN.lam, PLAN.partner)
     with mixing(model, plan, y):
         assert len(model[0]._forward_hooks) == 1
+        model(torch.randn(4, 3))
     assert not any(module._forward_hooks for module in model.modules())
     with pytest.raises(ZeroDivisionError), mixing(model, plan, y):
         1 / 0  # noqa: B018
@@ -138,6 +140,28 @@ def test_without_a_plan_nothing_happens():
         assert target is y
         assert type(y) is torch.Tensor
         assert not model[0]._forward_hooks
+
+
+def test_gates_that_last_stay_and_are_not_armed_between_steps():
+    model, (x, y) = plain(), (torch.randn(4, 3), torch.arange(4))
+    gates, expected = Gates(model, ["0"]), model(x)
+    with mixing(gates, MixPlan("0", PLAN.lam, PLAN.partner), y):
+        assert not torch.equal(model(x), expected)
+    assert torch.equal(model(x), expected)
+    assert len(model[0]._forward_hooks) == 1
+    message = r"there is no gate at layer '1', but at \['0'\]"
+    with pytest.raises(ValueError, match=message):
+        gates.arm(Step(MixPlan("1", PLAN.lam, PLAN.partner)))
+    gates.remove()
+    assert not model[0]._forward_hooks
+
+
+def test_a_plan_whose_layer_did_not_run_warns():
+    model, y = plain(), torch.arange(4)
+    plan = MixPlan("0", PLAN.lam, PLAN.partner)
+    message = "layer '0' did not run, so neither hidden states nor loss were mixed"
+    with pytest.warns(UserWarning, match=message), mixing(model, plan, y):
+        pass
 
 
 def test_recomputed_activations_are_mixed_again(float64):
