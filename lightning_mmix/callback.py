@@ -134,9 +134,10 @@ class ManifoldMixup(Callback):
         if self.alpha == 0 or trainer.fit_loop._skip_backward:
             return
         targets = find_targets(batch, self.target)
-        if len(targets[0]) < 2:
+        attached = self._attach(trainer, pl_module, batch, targets)
+        if attached is None:
             return
-        recipe, gates = self._attach(trainer, pl_module, batch, targets)
+        recipe, gates = attached
         value = find_mixable_input(batch, self.input) if INPUT in recipe.layers else None
         plan = draw(
             recipe,
@@ -152,7 +153,7 @@ class ManifoldMixup(Callback):
         self._global_step = trainer.global_step
         gates.arm(Step(self.plan, pl_module), [] if _mixes_loss(pl_module) else targets, value)
         if self.log_plan:
-            self._log(pl_module, self.plan, list(recipe.layers))
+            self._log(pl_module, self.plan)
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
@@ -181,18 +182,6 @@ class ManifoldMixup(Callback):
         if self._gates is None and self.alpha > 0:
             self._warn("no batch had two samples, so nothing was mixed")
 
-    @override
-    def on_fit_end(self, *_: Any) -> None:
-        self._detach()
-
-    @override
-    def on_exception(self, *_: Any) -> None:
-        self._detach()
-
-    @override
-    def teardown(self, *_: Any, **__: Any) -> None:
-        self._detach()
-
     def __getstate__(self) -> dict[str, Any]:
         # log and log_dict are Lightning's, and hold the module
         state = {name: v for name, v in vars(self).items() if name not in ("log", "log_dict")}
@@ -200,21 +189,24 @@ class ManifoldMixup(Callback):
 
     def _attach(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, targets: list[Tensor]
-    ) -> tuple[Recipe, Gates]:
+    ) -> tuple[Recipe, Gates] | None:
         if self._gates is None or self._recipe is None:
             choice = self._choice if self._is_resumed else None
             if choice is None or not choice.fits(self.layers, pl_module):
                 asked = (self.layers, self.input)
                 choice = choose_layers(trainer, batch, targets, *asked, verify=self.verify)
-            self._choice, self.layers_ = choice, list(choice.weights)
+            if choice is None:
+                return None
+            self._choice, self.layers_ = choice, choice.names
             self._recipe = Recipe(self.alpha, choice.weights)
             self._gates = Gates(pl_module, choice.weights)
             if _shows_summary(trainer):
                 trainer.print(rendered(layer_table(self._recipe, choice.sites)))
         return self._recipe, self._gates
 
-    def _log(self, pl_module: LightningModule, plan: MixPlan, layers: list[str]) -> None:
-        values = {"mixup/lam": float(plan.lam), "mixup/layer": float(layers.index(plan.layer))}
+    def _log(self, pl_module: LightningModule, plan: MixPlan) -> None:
+        position = (self.layers_ or []).index(plan.layer)
+        values = {"mixup/lam": float(plan.lam), "mixup/layer": float(position)}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
 
     def _warn(self, message: str) -> None:
@@ -225,11 +217,13 @@ class ManifoldMixup(Callback):
     def _disarm(self) -> Step | None:
         return None if self._gates is None else self._gates.disarm()
 
-    def _detach(self) -> None:
+    def _detach(self, *_: Any, **__: Any) -> None:
         if self._gates is not None:
             self._gates.remove()
         self._gates = self._recipe = None
         self._is_resumed = False
+
+    on_fit_end = on_exception = teardown = _detach  # whichever of the ways out is taken
 
 
 def mixups_of(trainer: Trainer) -> list[ManifoldMixup]:

@@ -1,6 +1,6 @@
 """The choice of the eligible layers: by themselves or by name, and verified."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -15,7 +15,8 @@ from lightning_mmix.batch import Path, find_mixable_input, find_targets
 from lightning_mmix.calls import NoForwardError, probe_on
 from lightning_mmix.layers import INPUT, named_layers, select
 from lightning_mmix.probe import Probe
-from lightning_mmix.sites import Site, choose, nearest_cuts, neighbours
+from lightning_mmix.sites import Site
+from lightning_mmix.verification import chosen_automatically, verified
 
 _METRICS = (Metric, MetricCollection)
 
@@ -28,13 +29,18 @@ class Choice:
 
     Attributes:
         asked: What was asked for, in plain containers.
-        weights: The weight of each layer, in the order of the forward pass if that is known.
+        weights: The weight of each layer, in the model's order, which all processes share.
         sites: What was found out about them; empty if they were not verified.
     """
 
     asked: str | list[str] | dict[str, float]
     weights: Mapping[str, float]
     sites: Mapping[str, Site]
+
+    @property
+    def names(self) -> list[str]:
+        """The layers, in the order of the forward pass if that is known."""
+        return list(self.sites or self.weights)
 
     def fits(self, layers: Layers, model: nn.Module) -> bool:
         """Whether the same is asked for again, of a model with these layers, and was verified."""
@@ -62,44 +68,42 @@ def choose_layers(
     path: Path | None,
     *,
     verify: bool = True,
-) -> Choice:
+) -> Choice | None:
     """Choose and verify the layers of a Trainer's module, on a few samples of a batch.
 
+    Of several processes the first one chooses for ``"auto"``. It tells the others, all of which
+    have to call this for the same batches until there is a choice, and they test what they got.
+
     Args:
-        trainer: Whose module it is. Of several processes the first one chooses for ``"auto"``,
-            and the others test its choice.
+        trainer: Whose module it is.
         batch: A training batch.
-        targets: Its targets, of two or more samples.
+        targets: Its targets.
         layers: As in :class:`lightning_mmix.ManifoldMixup`.
         path: Where the batch holds its input.
         verify: Whether to test named layers.
 
+    Returns:
+        The choice; None if the batch has fewer than two samples to choose by.
+
     Raises:
         ValueError: If a layer is no cut, or ``"auto"`` finds none.
     """
-    module = trainer.lightning_module
-    if layers != "auto" and not verify:
-        return Choice(_plain(layers), select(module, layers), {})
+    if layers == "auto":
+        return _told_by_the_first(trainer, batch, targets, path)
+    if len(targets[0]) < 2:
+        return None
+    weights = select(trainer.lightning_module, layers)
+    if not verify:
+        return Choice(_plain(layers), weights, {})
     try:
         probe = _probe(trainer, batch, targets, path)
     except NoForwardError as error:
-        if layers == "auto":
-            example = 'layers=["input", "net.layer1"]'
-            raise ValueError(
-                f'layers="auto" can\'t choose, since {error}; name the layers: {example}'
-            ) from error
         rank_zero_warn(
             f"{_listed(layers)} can't be verified, since {error}; verify=False hides this warning"
         )
-        return Choice(_plain(layers), select(module, layers), {})
-    with _quiet(module, trainer):
-        if layers == "auto":
-            chosen = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
-            weights = select(module, trainer.strategy.broadcast(chosen))
-        else:
-            weights = select(module, layers)
-        sites = verified(probe, weights)
-        return Choice(_plain(layers), {name: weights[name] for name in sites}, sites)
+        return Choice(_plain(layers), weights, {})
+    with _quiet(trainer.lightning_module, trainer):
+        return Choice(_plain(layers), weights, verified(probe, weights))
 
 
 def survey(
@@ -131,56 +135,6 @@ def survey(
     return {name: site for name, site in probe.sites.items() if name not in metrics}, chosen
 
 
-def chosen_automatically(probe: Probe, *, input_mixes: bool = True) -> list[str]:
-    """Choose layers as the paper does, by :func:`lightning_mmix.sites.choose`.
-
-    Args:
-        probe: Of the network.
-        input_mixes: Whether the input of its batches can be mixed.
-
-    Raises:
-        ValueError: If the network has no cut.
-    """
-    refused = set() if input_mixes else {INPUT}
-    while names := choose({n: site for n, site in probe.sites.items() if n not in refused}):
-        probe.confirm(names)
-        # what can't be told is not chosen, either
-        unsure = {name for name in names if not probe.sites[name].is_cut}
-        if not unsure:
-            return names
-        refused |= unsure
-    raise ValueError(
-        'layers="auto" found no layer through which all of the signal passes; '
-        "`lightning-mmix layers` shows why; name layers and set verify=False to mix nevertheless"
-    )
-
-
-def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
-    """Test layers that were named.
-
-    Args:
-        probe: Of the network.
-        names: Of layers and the input.
-
-    Returns:
-        What was found out about them, in the order of the forward pass.
-
-    Raises:
-        ValueError: If one of them is no cut.
-    """
-    probe.confirm(names)
-    sites = {name: site for name, site in probe.sites.items() if name in names}
-    for site in sites.values():
-        if site.is_cut is False:
-            while not probe.confirm(neighbours(probe.sites, site.name)):
-                pass  # what is suggested has to hold
-            raise _no_cut(site, nearest_cuts(probe.sites, site.name))
-    unsure = [name for name, site in sites.items() if site.is_cut is None]
-    if unsure:
-        rank_zero_warn(f"neither graph nor values show if {_listed(unsure)} can be mixed")
-    return sites
-
-
 def _probe(trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None) -> Probe:
     if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
         raise NoForwardError(
@@ -188,6 +142,27 @@ def _probe(trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path |
         )
     with _quiet(trainer.lightning_module, trainer):
         return probe_on(trainer.lightning_module, batch, targets, path)
+
+
+def _told_by_the_first(
+    trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None
+) -> Choice | None:
+    try:
+        probe = _probe(trainer, batch, targets, path) if len(targets[0]) > 1 else None
+    except NoForwardError as error:
+        example = 'layers=["input", "net.layer1"]'
+        raise ValueError(
+            f'layers="auto" can\'t choose, since {error}; name the layers: {example}'
+        ) from error
+    with _quiet(trainer.lightning_module, trainer):
+        names = None
+        if probe is not None and trainer.is_global_zero:
+            names = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
+        names = trainer.strategy.broadcast(names)
+        if names is None:
+            return None
+        sites = {} if probe is None else verified(probe, names)
+        return Choice("auto", select(trainer.lightning_module, names), sites)
 
 
 @contextmanager
@@ -225,10 +200,3 @@ def _plain(layers: Layers) -> Any:
 
 def _listed(names: Sequence[str] | Mapping[str, float]) -> str:
     return ", ".join(map(repr, names))
-
-
-def _no_cut(site: Site, cuts: str) -> ValueError:
-    return ValueError(
-        f"layer {site.name!r} {site.reason}, so it is no cut of the network and can't be mixed "
-        f"exactly; {cuts}; verify=False turns this test off"
-    )

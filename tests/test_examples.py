@@ -10,8 +10,8 @@ import torchvision
 sys.path.insert(0, str(Path(__file__).parent.parent / "examples"))
 cuts = pytest.importorskip("cuts")
 
-from lightning_mmix.choice import chosen_automatically  # noqa: E402 - after the path
 from lightning_mmix.probe import Probe  # noqa: E402 - after the path
+from lightning_mmix.verification import chosen_automatically  # noqa: E402 - after the path
 
 RESNETS = [
     *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),

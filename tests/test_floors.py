@@ -11,7 +11,7 @@ FLOORS = [
     ["plan", "mixing", "layers", "batch", "scores", "functions"],
     ["step", "refusals", "sides", "paired", "targets", "gates"],
     ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls"],
-    ["metrics", "tables"],
+    ["verification", "metrics", "tables"],
     ["choice", "callback", "module"],
     ["cli"],
 ]
