@@ -23,18 +23,21 @@ class _Mean(Metric):
     higher_is_better = False
     full_state_update = False
 
-    total: Tensor
+    # a MetricCollection takes two metrics for one whose states have the same names and, after a
+    # first batch of perfect predictions, the same values
+    _sum_name: str
     count: Tensor
 
     def __init__(self, form: Form = "logits", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.form = form
-        self.add_state("total", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state(self._sum_name, torch.tensor(0.0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
     def compute(self) -> Tensor:
         """The mean; NaN without samples."""
-        return self.total / self.count
+        total: Tensor = getattr(self, self._sum_name)
+        return total / self.count
 
 
 class NegativeLogLikelihood(_Mean):
@@ -50,9 +53,12 @@ class NegativeLogLikelihood(_Mean):
         tensor(0.4904)
     """
 
+    _sum_name = "nll_sum"
+    nll_sum: Tensor
+
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add predictions of shape (N, C, ...) and labels of shape (N, ...)."""
-        self.total += nll_sum(log_probabilities(preds, self.form), target.flatten())
+        self.nll_sum += nll_sum(log_probabilities(preds, self.form), target.flatten())
         self.count += target.numel()
 
 
@@ -69,9 +75,12 @@ class BrierScore(_Mean):
         tensor(0.3125)
     """
 
+    _sum_name = "brier_sum"
+    brier_sum: Tensor
+
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add predictions of shape (N, C, ...) and labels of shape (N, ...)."""
-        self.total += brier_sum(log_probabilities(preds, self.form), target.flatten())
+        self.brier_sum += brier_sum(log_probabilities(preds, self.form), target.flatten())
         self.count += target.numel()
 
 

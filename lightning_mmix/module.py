@@ -1,5 +1,6 @@
 """LightningModules that mix their loss in plain sight: a mixin, and a ready classifier."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -8,11 +9,11 @@ from lightning.pytorch import Callback, LightningModule
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torchmetrics import MetricCollection
+from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
-from lightning_mmix.batch import find_input, find_targets
+from lightning_mmix.batch import find_input, find_targets, num_unrepeated
 from lightning_mmix.callback import ManifoldMixup, mixups_of
 from lightning_mmix.metrics import BrierScore, CalibrationError, NegativeLogLikelihood
 from lightning_mmix.targets import mixed_loss
@@ -98,7 +99,8 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
     """A classifier trained with Manifold Mixup, and measured for accuracy and calibration.
 
     Logs ``train/loss`` in every step, and over validation and test sets ``val/`` and ``test/``
-    ``loss``, ``accuracy``, ``nll`` (nats), ``ece`` (15 bins) and ``brier`` (in [0, 2]).
+    ``loss``, ``accuracy``, ``nll`` (nats), ``ece`` (15 bins) and ``brier`` (in [0, 2]): over all
+    processes, and without the samples that a distributed sampler repeats.
     ``predict_step`` returns probabilities of shape (B, C).
 
     Args:
@@ -144,6 +146,8 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         )
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        # by default it leaves NaN out
+        self.val_loss, self.test_loss = MeanMetric(math.nan), MeanMetric(math.nan)
 
     @override
     def configure_mixup(self) -> ManifoldMixup:
@@ -163,11 +167,24 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
 
     @override
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(batch, self.val_metrics, "val/loss")
+        loader = self.trainer.val_dataloaders
+        self._evaluate(batch, batch_idx, loader, self.val_metrics, self.val_loss)
+
+    @override
+    def on_validation_epoch_end(self) -> None:
+        # here, and not in the step: also processes without a batch take part in the sums
+        self.log("val/loss", self.val_loss)
+        self.log_dict(self.val_metrics)
 
     @override
     def test_step(self, batch: Any, batch_idx: int) -> None:
-        self._evaluate(batch, self.test_metrics, "test/loss")
+        loader = self.trainer.test_dataloaders
+        self._evaluate(batch, batch_idx, loader, self.test_metrics, self.test_loss)
+
+    @override
+    def on_test_epoch_end(self) -> None:
+        self.log("test/loss", self.test_loss)
+        self.log_dict(self.test_metrics)
 
     @override
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
@@ -184,9 +201,12 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         config = {"scheduler": scheduler, "interval": self.interval, "monitor": "val/nll"}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
-    def _evaluate(self, batch: Any, metrics: MetricCollection, loss: str) -> None:
+    def _evaluate(
+        self, batch: Any, batch_idx: int, loader: Any, metrics: MetricCollection, loss: MeanMetric
+    ) -> None:
         x, y = self._find_input(batch), self._find_targets(batch)[0]
-        logits = self(x)
-        metrics.update(logits, y)
-        self.log(loss, self.criterion(logits, y), batch_size=len(y))
-        self.log_dict(metrics, batch_size=len(y))
+        count = num_unrepeated(loader, batch_idx, len(y))
+        logits, y = self(x)[:count], y[:count]
+        if count:
+            metrics.update(logits, y)
+            loss.update(self.criterion(logits, y), count)

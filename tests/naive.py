@@ -43,7 +43,7 @@ def step(module, plan, batch):
     else:
         modules = dict(module.named_modules())
         loss = two_pass(lambda y: module.criterion(module(x), y), plan, modules, y)
-    return loss, torch.autograd.grad(loss, list(module.parameters()))
+    return loss, torch.autograd.grad(loss, list(module.parameters()), materialize_grads=True)
 
 
 def negative_log_likelihood(logits, target):

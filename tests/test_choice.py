@@ -1,9 +1,6 @@
 """Which layers a fit mixes: by themselves or by name, and verified on its first batch."""
 
 import re
-import subprocess
-import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import lightning.pytorch as L
@@ -363,52 +360,3 @@ def test_a_second_fit_with_another_model_chooses_anew():
     assert forwards(Residual(), callback) == forwards(Residual(), callback) == 3
     fit(Net(), callback)
     assert callback.layers_ == ["input", "net.1"]
-
-
-RANKS = """
-import sys
-sys.path.insert(0, {tests!r})
-import torch
-from torch.utils.data import DataLoader
-from test_choice import Sequences, Lengths
-from training import trainer
-from lightning_mmix import ManifoldMixup
-if __name__ == "__main__":
-    trainer(ManifoldMixup(), strategy="ddp_spawn", devices=2).fit(Sequences(), Lengths())
-"""
-
-
-class Lengths(L.LightningDataModule):
-    """Sequences that are much longer on one rank than on the other."""
-
-    def train_dataloader(self):
-        length = 3 + 300 * self.trainer.global_rank
-        return loader([(torch.randn(6, length, 4), torch.arange(6) % 5) for _ in range(3)])
-
-
-class Sequences(Net):
-    def __init__(self):
-        super().__init__()
-        self.net = nn.Sequential(nn.Linear(4, 100), nn.Linear(100, 100), nn.Linear(100, 4))
-        self.attention = nn.Sequential(
-            *(nn.TransformerEncoderLayer(4, 1, 8, batch_first=True) for _ in range(4))
-        )
-        self.head = nn.Linear(4, 5)
-
-    def forward(self, x):
-        return self.head(self.net(self.attention(x).mean(1)))
-
-    def on_train_batch_end(self, *_):
-        (mixup,) = [c for c in self.trainer.callbacks if isinstance(c, ManifoldMixup)]
-        found = [None, None]
-        torch.distributed.all_gather_object(found, (mixup.layers_, mixup.plan.layer))
-        assert found[0] == found[1], found
-
-
-def test_all_ranks_use_the_layers_of_the_first(tmp_path):
-    script = tmp_path / "ranks.py"
-    script.write_text(RANKS.format(tests=str(Path(__file__).parent)))
-    done = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, timeout=300, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]

@@ -53,6 +53,17 @@ def test_they_work_in_a_collection():
     assert scores == {cls.__name__: cls()(LOGITS, TARGET) for cls in METRICS}
 
 
+def test_a_collection_tells_them_apart_after_perfect_predictions():
+    collection = MetricCollection({cls.__name__: cls() for cls in METRICS})
+    perfect = torch.eye(4)[TARGET] * 1000
+    for logits in (perfect, LOGITS):
+        collection.update(logits, TARGET)
+    for cls in METRICS:
+        alone = cls()
+        alone.update(torch.cat([perfect, LOGITS]), TARGET.repeat(2))
+        torch.testing.assert_close(collection.compute()[cls.__name__], alone.compute())
+
+
 def test_bins_out_of_range_are_refused():
     with pytest.raises(ValueError, match="expected num_bins ≥ 1, but got 0"):
         CalibrationError(0)

@@ -1,0 +1,196 @@
+"""What two processes do: fits under DDP and scores of parts, kept for the tests to compare.
+
+    python ranks.py LAUNCHER FOLDER
+
+with LAUNCHER ``ddp``, ``ddp_spawn``, ``ddp_fork``, or ``torchrun`` if that starts the script.
+"""
+
+import collections
+import sys
+import warnings
+from pathlib import Path
+
+import lightning.pytorch as L
+import torch
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+from torch.distributed.distributed_c10d import get_rank
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+from torchmetrics import MetricCollection
+from torchmetrics.classification import MulticlassAccuracy
+from training import Net, batches, loader, trainer
+
+from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier
+from lightning_mmix.metrics import BrierScore, CalibrationError, NegativeLogLikelihood
+
+NAMED = {"layers": ["input", "net.0"]}
+
+
+class Parts(L.LightningDataModule):
+    """Other batches on each rank, of these sizes."""
+
+    def __init__(self, *sizes):
+        super().__init__()
+        self.sizes = sizes
+
+    def train_dataloader(self):
+        return loader(self.of_rank(self.trainer.global_rank))
+
+    def of_rank(self, rank):
+        sizes = self.sizes[rank]
+        return [batches(9, size)[3 * rank + i] for i, size in enumerate(sizes)]
+
+
+class Keep(L.Callback):
+    """Write down what was drawn, what was communicated, and the weights."""
+
+    def __init__(self, path):
+        self.path, self.plans = path, []
+
+    def on_train_start(self, *_):
+        self.profile = torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU])
+        self.profile.start()
+
+    def on_train_batch_end(self, trainer, *_):
+        (mixup,) = [c for c in trainer.callbacks if isinstance(c, ManifoldMixup)] or [None]
+        plan = mixup and mixup.plan
+        self.plans.append(plan and (plan.layer, plan.lam, plan.partner))
+
+    def on_train_end(self, trainer, pl_module):
+        self.profile.stop()
+        calls = [e.key for e in self.profile.key_averages() for _ in range(e.count)]
+        sent = collections.Counter(key for key in calls if key.startswith(("c10d::", "gloo:")))
+        weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        kept = {"plans": self.plans, "weights": weights, "sent": dict(sent)}
+        torch.save(kept, f"{self.path}-{trainer.global_rank}.pt")
+
+
+class Unused(Net):
+    def __init__(self):
+        super().__init__()
+        self.never = nn.Linear(2, 2)
+
+    def on_after_backward(self):
+        pass
+
+
+class Lengths(L.LightningDataModule):
+    """Sequences that are much longer on one rank than on the other."""
+
+    def train_dataloader(self):
+        length = 3 + 300 * self.trainer.global_rank
+        return loader([(torch.randn(6, length, 4), torch.arange(6) % 5) for _ in range(3)])
+
+
+class Sequences(Net):
+    """Whose layers lie at other depths for other lengths."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Sequential(nn.Linear(4, 100), nn.Linear(100, 100), nn.Linear(100, 4))
+        attention = (nn.TransformerEncoderLayer(4, 1, 8, batch_first=True) for _ in range(4))
+        self.attention, self.head = nn.Sequential(*attention), nn.Linear(4, 5)
+
+    def forward(self, x):
+        return self.head(self.net(self.attention(x).mean(1)))
+
+
+EVEN = Parts((6, 6, 6, 6), (6, 6, 6, 6))
+UNEVEN = Parts((6, 5, 1, 4), (4, 7, 3, 1))
+SMALL_FIRST = Parts((1, 6, 5), (4, 6, 1))
+
+# name: module, data, arguments of the callback (None for no callback), of the strategy, the Trainer
+FITS = {
+    "plain": (Net, EVEN, NAMED, {}, {}),
+    "without": (Net, EVEN, None, {}, {}),
+    "unused": (Unused, EVEN, NAMED, {"find_unused_parameters": True}, {}),
+    "static": (Net, EVEN, NAMED, {"static_graph": True}, {}),
+    "static unused": (
+        Unused, EVEN, NAMED, {"static_graph": True, "find_unused_parameters": True}, {}
+    ),
+    "uneven": (Net, UNEVEN, NAMED, {}, {}),
+    "accumulated": (Net, EVEN, NAMED, {}, {"accumulate_grad_batches": 2}),
+    "auto": (Net, EVEN, {"layers": "auto"}, {}, {}),
+    "small first": (Net, SMALL_FIRST, {"layers": "auto"}, {}, {}),
+    "lengths": (Sequences, Lengths(), {"layers": "auto"}, {}, {}),
+    "view": (Net, EVEN, NAMED, {"gradient_as_bucket_view": True}, {}),
+}  # fmt: skip
+
+
+def fit(name, launcher, folder):
+    module, data, mixup, options, kwargs = FITS[name]
+    method = {"ddp_spawn": "spawn", "ddp_fork": "fork"}.get(launcher, "popen")
+    strategy = DDPStrategy(start_method=method, process_group_backend="gloo", **options)
+    torch.manual_seed(1)
+    mixups = [] if mixup is None else [ManifoldMixup(**mixup)]
+    kwargs = {"precision": "64-true", "devices": 2, "use_distributed_sampler": False, **kwargs}
+    trained = trainer(*mixups, Keep(folder / name), strategy=strategy, **kwargs)
+    trained.fit(module(), data)
+
+
+SIZES = (11, 0), (4, 7)  # how many samples each rank has, of a set of 11 with three bins
+
+
+def samples():
+    generator = torch.Generator().manual_seed(3)
+    return torch.randn(11, 5, generator=generator), torch.arange(11) % 5
+
+
+def score(rank, sizes):
+    """The scores of a share of the samples, with an update of each two."""
+    metrics = MetricCollection(
+        [MulticlassAccuracy(5, average="micro"), NegativeLogLikelihood(), BrierScore(),
+         CalibrationError(3)]
+    )  # fmt: skip
+    share = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+    logits, labels = (part[share] for part in samples())
+    for part in zip(logits.split(2), labels.split(2), strict=True):
+        if len(labels):
+            metrics.update(*part)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torchmetrics', of a rank without samples
+        return metrics.compute()
+
+
+class Few(IterableDataset):
+    """Seven samples on the first rank, and none on the second."""
+
+    def __iter__(self):
+        if get_rank() == 0:
+            yield from zip(*(part[:7] for part in samples()), strict=True)
+
+
+class Identity(ManifoldMixupClassifier):
+    """Whose inputs are its logits; and which scores shares of samples by the way."""
+
+    def __init__(self):
+        super().__init__(nn.Identity(), 5)
+
+    def on_test_end(self):
+        self.parts = [score(self.global_rank, sizes) for sizes in SIZES]
+
+
+def evaluate(folder):
+    """Test figures of a set that two ranks can't share evenly, and of one that only one holds."""
+    module, kept = Identity(), {}
+    tester = trainer(strategy="ddp", devices=2)
+    for batch_size in (1, 2, 4):
+        data = DataLoader(TensorDataset(*samples()), batch_size)
+        kept[batch_size] = tester.test(module, data, verbose=False)[0]
+        kept["validated", batch_size] = tester.validate(module, data, verbose=False)[0]
+    kept["parts"] = module.parts
+    kept["few"] = tester.test(module, DataLoader(Few(), 2), verbose=False)[0]
+    torch.save(kept, folder / f"evaluated-{module.global_rank}.pt")
+
+
+def main():
+    launcher, folder, *names = sys.argv[1:]
+    folder = Path(folder)
+    for name in names or FITS:
+        fit(name, launcher, folder)
+    if launcher == "ddp":
+        evaluate(folder)
+
+
+if __name__ == "__main__":
+    main()
