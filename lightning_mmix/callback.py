@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_mmix.batch import Path, find_mixable_input, find_targets
-from lightning_mmix.choice import Choice, Layers, choose_layers
+from lightning_mmix.choice import Choice, Layers, choose_layers, refuse_several_inputs
 from lightning_mmix.gates import Gates
 from lightning_mmix.layers import INPUT, select
 from lightning_mmix.paired import is_paired
@@ -197,6 +197,8 @@ class ManifoldMixup(Callback):
                 choice = choose_layers(trainer, batch, targets, *asked, verify=self.verify)
             if choice is None:
                 return None
+            if INPUT in choice.weights:
+                refuse_several_inputs(trainer, batch, targets)
             self._choice, self.layers_ = choice, choice.names
             self._recipe = Recipe(self.alpha, choice.weights)
             self._gates = Gates(pl_module, choice.weights)

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from lightning_mmix.batch import Path, find_mixable_input, find_targets
+from lightning_mmix.batch import Path, entries, find_mixable_input, find_targets, tensors
 from lightning_mmix.calls import NoForwardError, probe_on
 from lightning_mmix.layers import INPUT, named_layers, select
 from lightning_mmix.probe import Probe
@@ -133,6 +133,27 @@ def survey(
             chosen = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
     metrics = {n for n, m in named_layers(module).items() if isinstance(m, _METRICS)}
     return {name: site for name, site in probe.sites.items() if name not in metrics}, chosen
+
+
+def refuse_several_inputs(trainer: Trainer, batch: Any, targets: Sequence[Tensor]) -> None:
+    """Refuse to mix the input of a batch that was put together from several data loaders.
+
+    Args:
+        trainer: Whose data loaders they are.
+        batch: A training batch.
+        targets: Its targets.
+
+    Raises:
+        ValueError: If the targets come from more than one of them.
+    """
+    loaders = trainer.fit_loop._combined_loader
+    own = {id(target) for target in targets}
+    holders = [part for _, part in entries(batch) if any(id(t) in own for t in tensors(part))]
+    if loaders is not None and len(loaders.flattened) > 1 and len(holders) > 1:
+        raise ValueError(
+            "the batch holds targets of several data loaders, but only the input of one can be "
+            "mixed; name layers without 'input'"
+        )
 
 
 def _probe(trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None) -> Probe:

@@ -36,24 +36,6 @@ def test_an_unedited_module_gets_the_naive_loss_and_gradients(float64, name, lay
     assert_exact(module, callback, data[0], untouched)
 
 
-def test_many_steps_at_many_layers_are_those_of_the_naive_form(float64):
-    module = Net()
-    naively, callback = copy.deepcopy(module), ManifoldMixup(layers=["input", "net.*"])
-
-    class Follow(L.Callback):
-        def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx):
-            _, grads = naive.step(naively, callback.plan, data[batch_idx])
-            with torch.no_grad():
-                for parameter, grad in zip(naively.parameters(), grads, strict=True):
-                    parameter.sub_(0.1 * grad)
-
-    data = batches(12)
-    fit(module, callback, Follow(), data=data)
-    torch.testing.assert_close(
-        list(module.parameters()), list(naively.parameters()), atol=1e-10, rtol=0
-    )
-
-
 def test_the_rank_goes_into_the_plan(monkeypatch):
     monkeypatch.setattr(L.Trainer, "global_rank", 3)
     callback = ManifoldMixup(layers=["net.0"], seed=1)
@@ -83,18 +65,6 @@ def test_the_logged_loss_is_the_one_that_was_trained_on(float64):
 
 def _first_plan():
     return draw(Recipe(2.0, {"net.0": 1.0}), 6, seed=0)
-
-
-@pytest.mark.filterwarnings("ignore:.training_step. returned .None.")
-def test_a_step_that_returns_none_is_skipped():
-    class Skips(Net):
-        def training_step(self, batch, batch_idx):
-            loss = super().training_step(batch, batch_idx)
-            return None if batch_idx == 1 else loss
-
-    module = Skips()
-    fit(module, ManifoldMixup(layers=["net.0"]), data=batches(3))
-    assert module.global_step == 3
 
 
 def test_class_counts_in_a_buffer_stay_ordinary_and_count_the_dominant_labels(float64):
@@ -397,63 +367,19 @@ def test_a_batch_of_one_is_left_alone():
     assert callback.plan is None
 
 
-def test_manual_optimisation_is_mixed(float64):
-    class Manual(Net):
+def test_a_manual_step_that_trains_nothing_is_not_refused():
+    class Accumulating(Net):
         automatic_optimization = False
 
         def training_step(self, batch, batch_idx):
-            loss = super().training_step(batch, batch_idx)
-            self.manual_backward(loss)
-            self.optimizers().step()
-
-    class Accumulating(Manual):
-        def training_step(self, batch, batch_idx):
             if batch_idx % 2:
-                return self.manual_backward(Net.training_step(self, batch, batch_idx))
+                return self.manual_backward(super().training_step(batch, batch_idx))
             self(batch[0])  # runs, and trains nothing
             return None
 
-    fit(Accumulating(), ManifoldMixup(layers=["net.0"]), data=batches(4))
-    module, data = Manual(), batches()
-    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=["net.0"])
-    fit(module, callback, data=data)
-    assert_exact(module, callback, data[0], untouched)
-
-
-def test_every_closure_of_lbfgs_is_mixed(float64):
-    class Quasi(Net):
-        def configure_optimizers(self):
-            return torch.optim.LBFGS(self.parameters(), max_iter=3)
-
-    module, data, callback = Quasi(), batches(), ManifoldMixup(layers=["net.0"])
-    before = copy.deepcopy(module)
-    fit(module, callback, data=data)
-    optimizer = torch.optim.LBFGS(before.parameters(), max_iter=3)
-
-    def closure():
-        optimizer.zero_grad()
-        loss, grads = naive.step(before, callback.plan, data[0])
-        for p, g in zip(before.parameters(), grads, strict=True):
-            p.grad = g
-        return loss
-
-    optimizer.step(closure)
-    torch.testing.assert_close(list(module.parameters()), list(before.parameters()))
-
-
-def test_stochastic_weight_averaging_is_not_mixed_in_its_own_epoch():
-    class Epochs(L.Callback):
-        def __init__(self):
-            self.mixed = []
-
-        def on_train_batch_start(self, trainer, *args):
-            self.mixed.append((trainer.current_epoch, callback.plan is not None))
-
-    module, callback, epochs = Net(), ManifoldMixup(layers=["net.1"]), Epochs()
-    module.net.insert(1, nn.BatchNorm1d(6))
-    average = L.callbacks.StochasticWeightAveraging(swa_lrs=0.1, swa_epoch_start=1)
-    fit(module, callback, average, epochs, max_epochs=2)
-    assert epochs.mixed == [(0, True), (1, True), (2, False)]
+    callback = ManifoldMixup(layers=["net.0"])
+    fit(Accumulating(), callback, data=batches(4))
+    assert callback.plan is not None
 
 
 def test_a_trainer_of_pytorch_lightning_does_the_same():
