@@ -8,20 +8,27 @@ with LAUNCHER ``ddp``, ``ddp_spawn``, ``ddp_fork``, or ``torchrun`` if that star
 import collections
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import lightning.pytorch as L
 import torch
-from lightning.pytorch.strategies import DDPStrategy
+import torch.nn.functional as F
+from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
 from torch.distributed.distributed_c10d import get_rank
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
+from torch.distributed.fsdp.wrap import ModuleWrapPolicy
+from torch.distributed.tensor import DTensor
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from training import Net, batches, loader, trainer
 
-from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier
+from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, mixing
+from lightning_mmix.gates import Gates
 from lightning_mmix.metrics import BrierScore, CalibrationError, NegativeLogLikelihood
+from lightning_mmix.plan import Recipe, draw
 
 NAMED = {"layers": ["input", "net.0"]}
 
@@ -60,9 +67,13 @@ class Keep(L.Callback):
         self.profile.stop()
         calls = [e.key for e in self.profile.key_averages() for _ in range(e.count)]
         sent = collections.Counter(key for key in calls if key.startswith(("c10d::", "gloo:")))
-        weights = {name: value.clone() for name, value in pl_module.state_dict().items()}
+        weights = {name: _whole(value) for name, value in pl_module.state_dict().items()}
         kept = {"plans": self.plans, "weights": weights, "sent": dict(sent)}
         torch.save(kept, f"{self.path}-{trainer.global_rank}.pt")
+
+
+def _whole(value):
+    return value.full_tensor() if isinstance(value, DTensor) else value.clone()
 
 
 class Unused(Net):
@@ -95,11 +106,29 @@ class Sequences(Net):
         return self.head(self.net(self.attention(x).mean(1)))
 
 
+class Sharded(Net):
+    """In float64 by itself: Lightning has no such precision for it."""
+
+    def configure_model(self):
+        self.double()
+        mesh = self.device_mesh["data_parallel"]
+        for module in (self.net[0], self.net[2], self.net):
+            fully_shard(module, mesh=mesh)
+
+    def on_before_batch_transfer(self, batch, _):
+        return batch[0].double(), batch[1]
+
+    on_after_backward = Unused.on_after_backward
+
+
 EVEN = Parts((6, 6, 6, 6), (6, 6, 6, 6))
 UNEVEN = Parts((6, 5, 1, 4), (4, 7, 3, 1))
 SMALL_FIRST = Parts((1, 6, 5), (4, 6, 1))
 
-# name: module, data, arguments of the callback (None for no callback), of the strategy, the Trainer
+METHODS = {"ddp": "popen", "torchrun": "popen", "ddp_spawn": "spawn", "ddp_fork": "fork"}
+
+# name: module, data, arguments of the callback (None for no callback), of DDP (None for FSDP2), and
+# of the Trainer
 FITS = {
     "plain": (Net, EVEN, NAMED, {}, {}),
     "without": (Net, EVEN, None, {}, {}),
@@ -113,19 +142,53 @@ FITS = {
     "auto": (Net, EVEN, {"layers": "auto"}, {}, {}),
     "small first": (Net, SMALL_FIRST, {"layers": "auto"}, {}, {}),
     "lengths": (Sequences, Lengths(), {"layers": "auto"}, {}, {}),
+    "sharded": (Sharded, EVEN, {**NAMED, "verify": False}, None, {"precision": "32-true"}),
     "view": (Net, EVEN, NAMED, {"gradient_as_bucket_view": True}, {}),
 }  # fmt: skip
 
 
 def fit(name, launcher, folder):
     module, data, mixup, options, kwargs = FITS[name]
-    method = {"ddp_spawn": "spawn", "ddp_fork": "fork"}.get(launcher, "popen")
-    strategy = DDPStrategy(start_method=method, process_group_backend="gloo", **options)
+    if options is None:
+        strategy = ModelParallelStrategy(2, 1, process_group_backend="gloo")
+    else:
+        strategy = DDPStrategy(
+            start_method=METHODS[launcher], process_group_backend="gloo", **options
+        )
     torch.manual_seed(1)
     mixups = [] if mixup is None else [ManifoldMixup(**mixup)]
     kwargs = {"precision": "64-true", "devices": 2, "use_distributed_sampler": False, **kwargs}
     trained = trainer(*mixups, Keep(folder / name), strategy=strategy, **kwargs)
     trained.fit(module(), data)
+
+
+def shard_by_hand(folder):
+    """FSDP1 in a plain loop: Lightning runs it on GPUs only."""
+    torch.manual_seed(1)
+    model, rank = Net().net.double(), get_rank()
+    model = FullyShardedDataParallel(
+        model,
+        auto_wrap_policy=ModuleWrapPolicy({nn.Linear}),
+        use_orig_params=True,
+        device_id=torch.device("cpu"),
+    )
+    optimizer, gates = torch.optim.SGD(model.parameters(), lr=0.1), Gates(model, ["0"])
+    for i, (x, y) in enumerate(EVEN.of_rank(rank)):
+        plan = draw(Recipe(2.0, {"input": 1, "net.0": 1}), 6, seed=0, batch_idx=i, rank=rank)
+        if plan.layer != "input":
+            plan = replace(plan, layer="0")
+        x = x.double()  # noqa: PLW2901 - as people do
+        optimizer.zero_grad()
+        with mixing(gates, plan, y, input=x) as paired:
+            F.cross_entropy(model(x), paired).backward()
+        optimizer.step()
+    with FullyShardedDataParallel.summon_full_params(model):
+        weights = {f"net.{name}": p.detach().clone() for name, p in named(model)}
+    torch.save(weights, folder / f"by hand-{rank}.pt")
+
+
+def named(model):
+    return [(name.replace("_fsdp_wrapped_module.", ""), p) for name, p in model.named_parameters()]
 
 
 SIZES = (11, 0), (4, 7)  # how many samples each rank has, of a set of 11 with three bins
@@ -190,6 +253,7 @@ def main():
         fit(name, launcher, folder)
     if launcher == "ddp":
         evaluate(folder)
+        shard_by_hand(folder)
 
 
 if __name__ == "__main__":

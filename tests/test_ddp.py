@@ -91,6 +91,11 @@ def test_two_processes_train_on_the_naive_gradients(folder, name):
     assert_naive(folder, name)
 
 
+def test_a_plain_loop_under_fsdp1_trains_on_the_naive_gradients(folder):
+    for found in kept(folder, "by hand"):
+        torch.testing.assert_close(found, dict(naive_weights("plain")), atol=1e-10, rtol=0)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["ddp_spawn", "ddp_fork", "torchrun"])
 def test_however_they_are_launched(tmp_path, launcher):
