@@ -16,16 +16,17 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site]) -> Table:
 
     Args:
         recipe: α and the layers.
-        sites: What is known of the layers: shape and depth are shown of those in it.
+        sites: What is known of the layers, in the order of the forward pass; empty if nothing is.
     """
     title = f"Manifold Mixup, alpha = {recipe.alpha:g}"
     table = Table(title=title, min_width=len(title) + 4)
     table.add_column("layer", overflow="fold")
-    for name in ("hidden state", "depth", "share of steps"):
+    for name in (*(("hidden state", "depth") if sites else ()), "share of steps"):
         table.add_column(name, justify="right")
     total = sum(recipe.layers.values())
-    for name, weight in recipe.layers.items():
-        table.add_row(name, *_shape_and_depth(sites.get(name)), f"{weight / total:.0%}")
+    for name in sites or recipe.layers:
+        known = _shape_and_depth(sites[name]) if sites else ()
+        table.add_row(name, *known, f"{recipe.layers[name] / total:.0%}")
     return table
 
 
@@ -91,9 +92,7 @@ def rendered(table: Table) -> str:
     return captured.get().rstrip()
 
 
-def _shape_and_depth(site: Site | None) -> tuple[str, str]:
-    if site is None:
-        return "", ""
+def _shape_and_depth(site: Site) -> tuple[str, str]:
     shape = "" if site.shape is None else f"({', '.join(map(str, ('B', *site.shape)))})"
     return shape, "" if site.depth is None else f"{site.depth:.0%}"
 

@@ -1,5 +1,7 @@
 """What the cut test says of well-known networks, by way of the script that shows it."""
 
+import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,3 +58,14 @@ def test_the_documented_choice_is_that_of_today(name):
     names, depths, count, _ = cuts._choice(cuts.NETWORKS[name])
     row = next(line for line in document.splitlines() if line.startswith(f"| {name} "))
     assert [cell.strip() for cell in row.split("|")[2:5]] == [names, depths, count]
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_sharded_model():
+    script = Path(cuts.__file__).with_name("sharded.py")
+    options = ["--accelerator=cpu", "--strategy=fsdp2", "--epochs=8"]
+    done = subprocess.run(
+        [sys.executable, str(script), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert float(re.search(r"test/accuracy\s*│\s*(0\.\d+)", done.stdout)[1]) > 0.9

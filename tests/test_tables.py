@@ -14,16 +14,31 @@ def rendered(table):
 
 
 def test_the_layers_of_a_recipe_are_shown_with_their_shares_and_what_is_known_of_them():
-    recipe = Recipe(0.2, {"input": 1.0, "net.layer1": 3.0})
-    sites = {"net.layer1": Site("net.layer1", "Sequential", (64, 8, 8), 0.32)}
+    recipe = Recipe(0.2, {"net.layer1": 3.0, "input": 1.0})
+    sites = {
+        "input": Site("input", "", None, 0.0),
+        "net.layer1": Site("net.layer1", "Sequential", (64, 8, 8), 0.32),
+    }
     assert rendered(layer_table(recipe, sites)) == (
         "              Manifold Mixup, alpha = 0.2\n"
         "┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━┳━━━━━━━━━━━━━━━━┓\n"
         "┃ layer      ┃  hidden state ┃ depth ┃ share of steps ┃\n"
         "┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━╇━━━━━━━━━━━━━━━━┩\n"
-        "│ input      │               │       │            25% │\n"
+        "│ input      │               │    0% │            25% │\n"
         "│ net.layer1 │ (B, 64, 8, 8) │   32% │            75% │\n"
         "└────────────┴───────────────┴───────┴────────────────┘"
+    )
+
+
+def test_of_layers_that_were_not_verified_only_the_shares_are_shown():
+    assert rendered(layer_table(Recipe(2.0, {"input": 1.0, "net.layer1": 3.0}), {})) == (
+        "   Manifold Mixup, alpha = 2\n"
+        "┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓\n"
+        "┃ layer      ┃ share of steps ┃\n"
+        "┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩\n"
+        "│ input      │            25% │\n"
+        "│ net.layer1 │            75% │\n"
+        "└────────────┴────────────────┘"
     )
 
 
