@@ -24,10 +24,15 @@ def two_pass(run, plan, modules, target):
         finally:
             handle.remove()
 
+    return mixed(one_pass, plan, target)
+
+
+def mixed(run, plan, target):
+    """λ·L(y) + (1 - λ)·L(y[partner]), with the same noise in both."""
     state = torch.get_rng_state()
-    first = one_pass(target.clone())
+    first = run(target.clone())
     torch.set_rng_state(state)
-    second = one_pass(target[plan.partner].clone())
+    second = run(target[plan.partner].clone())
     return plan.lam * first + (1 - plan.lam) * second
 
 
@@ -37,9 +42,8 @@ def step(module, plan, batch):
     if plan is None:
         loss = module.criterion(module(x), y)
     elif plan.layer == "input":
-        mixed = mix(x, plan.lam, plan.partner.tolist())
-        one = [module.criterion(module(mixed), labels.clone()) for labels in (y, y[plan.partner])]
-        loss = plan.lam * one[0] + (1 - plan.lam) * one[1]
+        x = mix(x, plan.lam, plan.partner.tolist())
+        loss = mixed(lambda y: module.criterion(module(x), y), plan, y)
     else:
         modules = dict(module.named_modules())
         loss = two_pass(lambda y: module.criterion(module(x), y), plan, modules, y)

@@ -20,6 +20,7 @@ from torch.distributed.distributed_c10d import get_rank
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor
+from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
@@ -85,6 +86,15 @@ class Unused(Net):
         pass
 
 
+class Checkpointed(Net):
+    """Not in the naive form, for ``torch.autograd.grad`` does not pass reentrant checkpoints."""
+
+    def forward(self, x):
+        if self._trainer is None:
+            return self.net(x)
+        return checkpoint(self.net, x.requires_grad_(), use_reentrant=True)
+
+
 class Lengths(L.LightningDataModule):
     """Sequences that are much longer on one rank than on the other."""
 
@@ -143,6 +153,7 @@ FITS = {
     "small first": (Net, SMALL_FIRST, {"layers": "auto"}, {}, {}),
     "lengths": (Sequences, Lengths(), {"layers": "auto"}, {}, {}),
     "sharded": (Sharded, EVEN, {**NAMED, "verify": False}, None, {"precision": "32-true"}),
+    "checkpointed": (Checkpointed, EVEN, NAMED, {"static_graph": True}, {}),
     "view": (Net, EVEN, NAMED, {"gradient_as_bucket_view": True}, {}),
 }  # fmt: skip
 

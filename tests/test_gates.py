@@ -164,30 +164,6 @@ def test_a_plan_whose_layer_did_not_run_warns():
         pass
 
 
-def test_recomputed_activations_are_mixed_again(float64):
-    class Checkpointed(nn.Module):
-        def __init__(self, reentrant):
-            super().__init__()
-            self.net, self.reentrant = plain(), reentrant
-
-        def forward(self, x):
-            run = torch.utils.checkpoint.checkpoint
-            return run(self.net, x, use_reentrant=self.reentrant)
-
-    x, y = torch.randn(4, 3, requires_grad=True), torch.arange(4)
-    plan = MixPlan("net.0", PLAN.lam, PLAN.partner)
-    model = Checkpointed(reentrant=False)
-    modules = dict(model.named_modules())
-    expected = naive.two_pass(lambda y: F.cross_entropy(model.net(x), y), plan, modules, y)
-    theirs = torch.autograd.grad(expected, list(model.parameters()))
-    for model.reentrant in (False, True):
-        model.zero_grad()
-        with mixing(model, plan, y) as paired:
-            F.cross_entropy(model(x), paired).backward()
-        ours = tuple(p.grad for p in model.parameters())
-        torch.testing.assert_close(ours, theirs, atol=1e-10, rtol=0)
-
-
 def test_a_copied_gate_is_not_armed():
     gate = Gate("layer")
     gate.step = object()
