@@ -23,6 +23,7 @@ from lightning_mmix.functions import (
     shape_argument,
 )
 from lightning_mmix.refusals import (
+    LOSS_OUTSIDE_GRAPH,
     OTHER_SIZES,
     beside_custom_function,
     in_place,
@@ -84,8 +85,8 @@ def is_paired(value: Any) -> bool:
     return next(paired_in(value), None) is not None
 
 
-# a compiled step forks its loss outside the graph
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+# fullgraph=True raises with the reason
+@torch.compiler.disable(reason=LOSS_OUTSIDE_GRAPH)  # type: ignore[no-untyped-call,untyped-decorator]
 def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
     step = next((pair.step for _, pair in paired_in(args, kwargs)), None)
     if step is None:

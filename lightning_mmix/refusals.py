@@ -6,6 +6,10 @@ from typing import Any
 from lightning_mmix.functions import Function
 from lightning_mmix.plan import MixPlan
 
+LOSS_OUTSIDE_GRAPH = (
+    "the loss of a mixed target runs outside the graph; compile the network rather than the whole "
+    "module, or leave fullgraph=True out"
+)
 OTHER_SIZES = (
     "the size of a tensor that was masked by the target is not the same for a sample's own label "
     "and for its partner's; the first was taken. For an exact loss keep counts as tensors, for "

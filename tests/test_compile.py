@@ -165,6 +165,14 @@ def test_the_network_with_its_gates_is_one_whole_graph(float64):
     assert not counters["graph_break"]
 
 
+def test_a_whole_module_in_one_graph_is_refused():
+    module = torch.compile(Deep(), backend="aot_eager", fullgraph=True)
+    message = "the loss of a mixed target runs outside the graph; compile the network rather"
+    with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
+        fit(module, ManifoldMixup(layers=["net.0"]))
+    assert not any(m._forward_hooks for m in module.modules())
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["default", "reduce-overhead"])
 def test_inductor_fuses_the_mixing_with_the_layer_after_it(mode):
