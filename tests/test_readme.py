@@ -1,3 +1,4 @@
+import ast
 import re
 import sys
 from pathlib import Path
@@ -38,3 +39,26 @@ def test_its_single_run_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", [*command.split()[1:], "--trainer.fast_dev_run=1"])
     digits = pytest.importorskip("digits")
     digits.main()
+
+
+def words_of(path):
+    """All strings of a module, one after the other."""
+    tree = ast.parse(path.read_text())
+    parts = [n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)]
+    return " ".join(part for part in parts if isinstance(part, str))
+
+
+def test_the_tests_that_it_names_exist():
+    named = set(re.findall(r"`(test_\w+\.py)`", README))
+    assert len(named) > 12
+    assert named <= {path.name for path in Path(__file__).parent.glob("test_*.py")}
+
+
+def test_the_refusals_that_it_quotes_are_made():
+    table = README[README.index("| refused |") :].split("\n\n")[0].splitlines()[2:]
+    said = " ".join(map(words_of, (ROOT / "lightning_mmix").glob("*.py")))
+    said = re.sub(r"\s+", " ", said)
+    quoted = [row.split(" | ")[1].strip("`") for row in table]
+    assert len(quoted) > 8
+    for sentence in quoted:
+        assert all(part in said for part in sentence.split("; ")), sentence
