@@ -95,6 +95,11 @@ class Checkpointed(Net):
         return checkpoint(self.net, x.requires_grad_(), use_reentrant=True)
 
 
+class Compiled(Net):
+    def configure_model(self):
+        self.net.compile(backend="aot_eager")
+
+
 class Lengths(L.LightningDataModule):
     """Sequences that are much longer on one rank than on the other."""
 
@@ -154,6 +159,10 @@ FITS = {
     "lengths": (Sequences, Lengths(), {"layers": "auto"}, {}, {}),
     "sharded": (Sharded, EVEN, {**NAMED, "verify": False}, None, {"precision": "32-true"}),
     "checkpointed": (Checkpointed, EVEN, NAMED, {"static_graph": True}, {}),
+    "compiled": (Compiled, EVEN, NAMED, {}, {}),
+    "compiled whole": (
+        lambda: torch.compile(Net(), backend="aot_eager"), EVEN, NAMED, {}, {}
+    ),
     "view": (Net, EVEN, NAMED, {"gradient_as_bucket_view": True}, {}),
 }  # fmt: skip
 

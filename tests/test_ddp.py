@@ -57,7 +57,8 @@ def naive_weights(name):
     """Both ranks in one process, in the naive form: their gradients are averaged."""
     module, data, _, _, kwargs = ranks.FITS[name]
     torch.manual_seed(1)
-    module, every = module().double(), kwargs.get("accumulate_grad_batches", 1)
+    module, every = module(), kwargs.get("accumulate_grad_batches", 1)
+    module = getattr(module, "_orig_mod", module).double()  # which is not compiled
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
     for i, plans in enumerate(plans_of(name)):
         for rank, plan in enumerate(plans):
