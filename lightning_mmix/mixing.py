@@ -40,19 +40,28 @@ def mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
 
 def interpolate(first: Tensor, second: Tensor, lam: Tensor | float) -> Tensor:
     """λ·first + (1 - λ)·second, differentiable in both; λ keeps its precision in half types."""
-    return torch.lerp(second, first, _weight(lam, first))
+    number = _number(lam)
+    if number is not None:
+        return torch.lerp(second, first, number)
+    # a tensor must have the dtype of what it weighs, and half precision would round it
+    wide = torch.promote_types(first.dtype, torch.float32)
+    weight = torch.as_tensor(lam).to(first.device, wide)
+    return torch.lerp(second.to(wide), first.to(wide), weight).to(first.dtype)
 
 
 class _Mix(torch.autograd.Function):
     @staticmethod
     def forward(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
+        mixed = torch.empty_like(hidden)
+        number = _number(lam)
+        if number is None:
+            return mixed.copy_(interpolate(hidden, hidden.index_select(0, partner), lam))
         # a gather keeps no memory format, so it works on the dimensions as they lie in memory;
         # and what comes out is no view, for the next layer may write into it
         order = sorted(range(hidden.dim()), key=hidden.stride, reverse=True)
-        mixed = torch.empty_like(hidden)
         lying, out = hidden.permute(order), mixed.permute(order)
         torch.index_select(lying, order.index(0), partner, out=out)
-        return mixed.lerp_(hidden, _weight(lam, hidden))
+        return mixed.lerp_(hidden, number)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch's signature
@@ -75,13 +84,13 @@ class _Mix(torch.autograd.Function):
         return torch.stack([_Mix.apply(*each) for each in one]), 0
 
 
-def _weight(lam: Tensor | float, like: Tensor) -> Tensor | float:
-    # as a number λ is exact in half precision and needs no kernel; a graph needs it as a tensor
-    if not isinstance(lam, Tensor):
-        return lam
-    if lam.device.type == "cpu" and not torch.compiler.is_compiling():
-        return float(lam)
-    return lam.to(like.device, like.dtype)
+def _number(lam: Tensor | float) -> float | None:
+    # exact in half precision, and without a kernel; but a graph has tensors only
+    if torch.compiler.is_compiling():
+        return None
+    if isinstance(lam, Tensor) and lam.device.type != "cpu":
+        return None
+    return float(lam)
 
 
 def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:

@@ -100,6 +100,24 @@ def test_it_composes_with_vmap_and_grad():
     torch.testing.assert_close(by_grad, leaf.grad)
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32, torch.complex64])
+def test_a_graph_does_not_round_the_weight(dtype):
+    hidden, lam = torch.randn(5, 7).to(dtype), torch.tensor(0.7, dtype=torch.float64)
+    compiled = torch.compile(mix, fullgraph=True, backend="aot_eager")
+    assert torch.equal(compiled(hidden, lam, PARTNER), mix(hidden, lam, PARTNER))
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_graph_keeps_the_memory_format_whatever_the_sizes(backend):
+    torch.compiler.reset()
+    compiled = torch.compile(mix, fullgraph=True, backend=backend)
+    for size in (4, 5, 6):
+        hidden = torch.randn(5, 3, size, size + 1).contiguous(memory_format=torch.channels_last)
+        mixed = compiled(hidden, torch.tensor(0.7), PARTNER)
+        assert mixed.stride() == hidden.stride()
+        torch.testing.assert_close(mixed, mix(hidden, 0.7, PARTNER))
+
+
 def test_it_compiles_to_one_graph():
     hidden = torch.randn(5, 3, requires_grad=True)
     compiled = torch.compile(mix, fullgraph=True, backend="aot_eager")
