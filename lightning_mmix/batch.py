@@ -34,11 +34,11 @@ def find_targets(batch: Any, paths: Path | Sequence[Path] | None = None) -> list
     """
     if paths is None:
         targets = [_tensor(_find(batch, "target", TARGET_KEYS, 1), batch, "target")]
+        _refuse_shared(batch, targets)  # of one that was named a gate sees if the network takes it
     else:
         listed = [paths] if isinstance(paths, str | int) else paths
         found = [leaf for path in listed for leaf in _tensors_at(batch, path)]
         targets = list({id(leaf): leaf for leaf in found}.values())
-    _refuse_shared(batch, targets)
     if not targets or any(t.dim() == 0 or len(t) != len(targets[0]) for t in targets):
         shapes = ", ".join(str(tuple(t.shape)) for t in targets) or "none"
         raise ValueError(f"expected targets of shape (B, ...) with one B, but got {shapes}")
@@ -193,6 +193,11 @@ def _refuse_shared(batch: Any, targets: list[Tensor]) -> None:
 
 def _tensors_at(batch: Any, path: Path) -> list[Tensor]:
     found = _follow(batch, path, "target")
+    if isinstance(found, tuple | list) and any(isinstance(part, Mapping) for part in found):
+        raise TypeError(
+            f"expected targets of shape (B, ...), but got {describe(found)}, a mapping for each "
+            "sample; stack them"
+        )
     return list(tensors(found)) or [_tensor(found, batch, "target")]
 
 

@@ -100,6 +100,9 @@ def _calls(
         if len(needed) < 2:
             yield (find_input(batch, path),)
     yield from _in_order(signature, held, rest)
+    # a target may stand among the inputs, too
+    inputs = {key: entry for key, entry in held.items() if not _is_target(entry, targets)}
+    yield from _in_order(signature, held, inputs)
     yield (batch,)
 
 
@@ -118,6 +121,10 @@ def _in_order(
     if needed and len(rest) < len(needed) <= len(held):
         if all(p.name in TARGET_KEYS for p in needed[len(rest) :]):
             yield tuple(held.values())[: len(needed)]
+
+
+def _is_target(entry: Any, targets: Sequence[Tensor]) -> bool:
+    return all(any(tensor is target for target in targets) for tensor in tensors(entry))
 
 
 def _holds(entry: Any, targets: Sequence[Tensor]) -> bool:

@@ -42,7 +42,8 @@ class Gate:
             return None
         if any(map(is_paired, tensors(output))):
             raise ValueError(
-                f"the hidden state of layer {self.name!r} depends on the target and can't be mixed"
+                f"the hidden state of layer {self.name!r} depends on the target and can't be "
+                "mixed; if the network takes the target itself, give the batch a .clone() of it"
             )
         plan = self.step.plan
         size = len(plan.partner)
@@ -76,7 +77,9 @@ class Gates:
         self.step: Step | None = None
         self._gates = {name: Gate(name) for name in layers if name != INPUT}
         self._handles: list[RemovableHandle] = [
-            modules[name].register_forward_hook(gate) for name, gate in self._gates.items()
+            # first, so that what other hooks record of the layer is mixed, too
+            modules[name].register_forward_hook(gate, prepend=True)
+            for name, gate in self._gates.items()
         ]
         if self._gates and lasting and "torch._dynamo" in sys.modules:
             torch.compiler.reset()

@@ -13,13 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from lightning_mmix.batch import describe, mapped, tensors
-from lightning_mmix.gates import mixing
-from lightning_mmix.layers import INPUT
+from lightning_mmix.gates import Gates
+from lightning_mmix.layers import INPUT, select
 from lightning_mmix.plan import MixPlan
 from lightning_mmix.recording import Recording
 from lightning_mmix.signal import Edge, Graph, Lookups, Work, edge, is_signal, sprouted
 from lightning_mmix.sites import Site
 from lightning_mmix.snapshot import evaluating
+from lightning_mmix.step import Step
 
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
@@ -103,8 +104,9 @@ class Probe:
             return None
         with ExitStack() as stack:
             for name in set(names) - {INPUT}:
-                plan = MixPlan(name, torch.tensor(0.0), self._order)
-                stack.enter_context(mixing(self._model, plan))
+                gates = Gates(self._model, select(self._model, [name]), lasting=False)
+                stack.callback(gates.remove)
+                gates.arm(Step(MixPlan(name, torch.tensor(0.0), self._order)))
             return self._deviation(lambda tensor: tensor is first, times=len(names))
 
     def _is_open(self, name: str) -> bool:

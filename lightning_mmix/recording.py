@@ -52,7 +52,9 @@ class Recording:
         for name, module in self._modules.items():
             if takes_hooks(module):
                 watch = _Watch(self, name)
-                self._handles.append(module.register_forward_hook(watch, with_kwargs=True))
+                # first, where a gate will stand
+                handle = module.register_forward_hook(watch, prepend=True, with_kwargs=True)
+                self._handles.append(handle)
         return self
 
     def __exit__(self, *_error: object) -> None:

@@ -1,6 +1,6 @@
 """The two sides of a paired tensor, and trees of arguments that hold such tensors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -42,11 +42,7 @@ def side(tree: Any, index: int) -> Any:
         if pair is None:
             return ordinary(tree) if "pair" in vars(tree) else tree
         return ordinary(tree) if is_opaque(tree, pair) else pair[index]
-    if isinstance(tree, tuple | list):
-        return like(tree, [side(entry, index) for entry in tree])
-    if isinstance(tree, dict):
-        return {key: side(entry, index) for key, entry in tree.items()}
-    return tree
+    return _rebuilt(tree, lambda entry: side(entry, index))
 
 
 def paired_in(*trees: Any) -> Iterator[tuple[Tensor, Pair]]:
@@ -65,6 +61,8 @@ def tensors_in(tree: Any) -> Iterator[Tensor]:
             yield from tensors_in(entry)
     elif isinstance(tree, Mapping):
         yield from tensors_in(list(tree.values()))
+    elif isinstance(tree, slice):
+        yield from tensors_in((tree.start, tree.stop, tree.step))
 
 
 def like(sequence: Any, entries: list[Any]) -> Any:
@@ -114,12 +112,20 @@ def ordinary(tree: Any) -> Any:
     if isinstance(tree, Tensor) and "pair" in vars(tree):
         with torch.enable_grad(), torch._C.DisableTorchFunctionSubclass():
             return tree.as_subclass(Tensor)
-    if isinstance(tree, tuple | list):
-        return like(tree, [ordinary(entry) for entry in tree])
-    return tree
+    return _rebuilt(tree, ordinary)
 
 
 def on_own_value(func: Function, args: Any, kwargs: Any) -> Any:
     """Call a function on the own values of its arguments."""
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args, **kwargs)
+
+
+def _rebuilt(tree: Any, change: Callable[[Any], Any]) -> Any:
+    if isinstance(tree, tuple | list):
+        return like(tree, [change(entry) for entry in tree])
+    if isinstance(tree, dict):
+        return {key: change(entry) for key, entry in tree.items()}
+    if isinstance(tree, slice):
+        return slice(*map(change, (tree.start, tree.stop, tree.step)))
+    return tree

@@ -84,6 +84,8 @@ def _states(model: nn.Module | None) -> Iterator[Tensor]:
         return
     yield from model.parameters()
     yield from model.buffers()
+    if torch.is_grad_enabled():
+        return  # a metric computes with gradients in its forward alone, on states of that batch
     for module in model.modules():
         if isinstance(module, Metric):
             states = (getattr(module, name) for name in module._defaults)
