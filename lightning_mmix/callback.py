@@ -81,7 +81,7 @@ class ManifoldMixup(Callback):
         self.layers_: list[str] | None = None
         self._seed = 0
         self._global_step = 0
-        self._warned = False
+        self._warned = self._saw_single = False
         self._recipe: Recipe | None = None
         self._choice: Choice | None = None
         self._is_resumed = False
@@ -100,6 +100,7 @@ class ManifoldMixup(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if len(mixups_of(trainer)) > 1:
             raise ValueError("expected one ManifoldMixup callback in the Trainer, but got several")
+        self._detach()  # another callback's on_exception may have raised before ours
         self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
 
     @override
@@ -136,6 +137,7 @@ class ManifoldMixup(Callback):
         targets = find_targets(batch, self.target)
         attached = self._attach(trainer, pl_module, batch, targets)
         if attached is None:
+            self._saw_single = True
             return
         recipe, gates = attached
         value = find_mixable_input(batch, self.input) if INPUT in recipe.layers else None
@@ -179,7 +181,7 @@ class ManifoldMixup(Callback):
     @override
     def on_train_epoch_end(self, *_: Any) -> None:
         self._disarm()  # on_train_batch_start may have returned -1
-        if self._gates is None and self.alpha > 0:
+        if self._gates is None and self._saw_single:
             self._warn("no batch had two samples, so nothing was mixed")
 
     def __getstate__(self) -> dict[str, Any]:

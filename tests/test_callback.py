@@ -1,4 +1,3 @@
-import contextlib
 import copy
 import pickle
 
@@ -75,33 +74,6 @@ def test_class_counts_in_a_buffer_stay_ordinary_and_count_the_dominant_labels(fl
     assert torch.equal(mixed.criterion.counts, plain.criterion.counts)
 
 
-def test_a_loss_inside_the_network_is_mixed(float64):
-    class WithLoss(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 5)
-
-        def forward(self, x, labels=None):
-            logits = self.head(self.body(x).tanh())
-            return {"loss": F.cross_entropy(logits, labels), "logits": logits}
-
-    class Module(Net):
-        def __init__(self):
-            super().__init__()
-            self.net = WithLoss()
-
-        def training_step(self, batch, batch_idx):
-            self.loss = self.net(batch["x"], labels=batch["labels"])["loss"]
-            return {"loss": self.loss, "note": "text"}
-
-    module, ((x, y),) = Module(), batches()
-    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=["net.body"], verify=False)
-    fit(module, callback, data=[{"x": x, "labels": y}])
-    modules = dict(untouched.named_modules())
-    loss = naive.two_pass(lambda y: untouched.net(x, y)["loss"], callback.plan, modules, y)
-    torch.testing.assert_close(module.loss, loss.detach(), atol=1e-10, rtol=0)
-
-
 def test_several_targets_are_all_paired(float64):
     class TwoTasks(Net):
         def training_step(self, batch, batch_idx):
@@ -121,6 +93,35 @@ def test_several_targets_are_all_paired(float64):
 
     loss = naive.two_pass(run, plan, modules, torch.arange(6))
     torch.testing.assert_close(module.loss, loss.detach(), atol=1e-10, rtol=0)
+
+
+def test_rows_are_cut_at_their_own_and_at_their_partners_length(float64):
+    class Rows(Net):
+        def training_step(self, batch, batch_idx):
+            self.loss = loss_of(self(batch["x"]), batch["a"], batch["n"])
+            return self.loss
+
+    def loss_of(z, values, lengths):
+        rows = [row[:n] for row, n in zip(values, lengths, strict=True)]
+        return (z.sum() - torch.cat(rows)).square().sum() + F.mse_loss(z[0, 0], values[0, 0])
+
+    module, ((x, _),) = Rows(), batches()
+    values, lengths = torch.randn(6, 5), torch.arange(6) % 5 + 1
+    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=["net.1"], target=["a", "n"])
+    fit(module, callback, data=[{"x": x, "a": values, "n": lengths}])
+    modules = dict(untouched.named_modules())
+    run = lambda rows: loss_of(untouched(x), values[rows], lengths[rows])  # noqa: E731
+    loss = naive.two_pass(run, callback.plan, modules, torch.arange(6))
+    torch.testing.assert_close(module.loss, loss.detach(), atol=1e-10, rtol=0)
+
+
+def test_a_mapping_for_each_sample_is_no_target():
+    data = [(X, [{"labels": torch.arange(6)}] * 6)]
+    message = (
+        r"expected targets of shape \(B, ...\), but got list\(.*a mapping for each sample; stack"
+    )
+    with pytest.raises(TypeError, match=message):
+        fit(Net(), ManifoldMixup(layers=["net.0"], target=1), data=data)
 
 
 def test_evaluation_is_bit_identical_with_and_without(float64):
@@ -156,60 +157,6 @@ def test_evaluation_is_bit_identical_with_and_without(float64):
     assert all(torch.equal(a, b) for a, b in zip(mixed, plain, strict=True))
 
 
-class Interrupted(Net):
-    def __init__(self, where, error):
-        super().__init__()
-        self.where, self.error = where, error
-
-    def _stop(self, here):
-        if here == self.where:
-            raise self.error
-
-    def on_train_batch_start(self, batch, batch_idx):
-        self._stop("on_train_batch_start")
-        return -1 if self.where == "minus one" else None
-
-    def training_step(self, batch, batch_idx):
-        loss = super().training_step(batch, batch_idx)
-        self._stop("training_step")
-        return loss
-
-    def on_after_backward(self):
-        self._stop("on_after_backward")
-
-    def on_train_batch_end(self, *args):
-        self._stop("on_train_batch_end")
-
-
-@pytest.mark.parametrize("layer", ["input", "net.0"])
-@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-@pytest.mark.parametrize(
-    "where",
-    [
-        "on_train_batch_start",
-        "minus one",
-        "training_step",
-        "on_after_backward",
-        "on_train_batch_end",
-        "nowhere",
-    ],
-)
-def test_however_a_fit_ends_it_leaves_nothing_behind(where, error, layer):
-    module, callback, data = Interrupted(where, error), ManifoldMixup(layers=[layer]), batches(3)
-    before = copy.deepcopy(data)
-    with contextlib.suppress(RuntimeError, SystemExit, KeyboardInterrupt):
-        fit(module, callback, data=data, max_steps=2)
-    assert not any(m._forward_hooks for m in module.modules())
-    for (x, y), (x_before, y_before) in zip(data, before, strict=True):
-        assert type(y) is type(x) is torch.Tensor
-        assert torch.equal(x, x_before)
-        assert torch.equal(y, y_before)
-    module.where = None
-    fit(module, callback, data=data)
-    assert callback.layers_ == [layer]
-    assert module.global_step == 3
-
-
 @pytest.mark.parametrize("layer", ["input", "net.0"])
 def test_the_global_generators_go_on_as_without_the_callback(layer):
     def states(*callbacks):
@@ -243,17 +190,6 @@ def test_the_hidden_state_keeps_dtype_shape_and_memory_format():
     assert seen[-2] == seen[-1] == (torch.bfloat16, (6, 5, 2, 2), True)
 
 
-def test_minus_one_gives_the_batch_back_before_the_epoch_ends():
-    class Look(L.Callback):
-        def on_train_epoch_end(self, trainer, pl_module):
-            self.seen = type(data[0][1]), callback.fired
-
-    module, data = Interrupted("minus one", None), batches()
-    callback, look = ManifoldMixup(layers=["input"]), Look()
-    fit(module, callback, look, data=data)
-    assert look.seen == (torch.Tensor, False)
-
-
 def test_it_pickles_before_during_and_after_a_fit(tmp_path):
     class Pickles(L.Callback):
         def on_after_backward(self, trainer, pl_module):
@@ -271,21 +207,6 @@ def test_it_pickles_before_during_and_after_a_fit(tmp_path):
     x = batches()[0][0]
     during.module.load_state_dict(module.state_dict())
     assert torch.equal(during.module(x), module(x))
-
-
-def test_a_checkpoint_loads_with_weights_only_and_brings_the_seed(tmp_path):
-    path = tmp_path / "last.ckpt"
-    first = trainer(ManifoldMixup(layers=["net.0"], seed=5))
-    first.fit(Net(), loader(batches()))
-    first.save_checkpoint(path)
-    state = torch.load(path, weights_only=True)["callbacks"]["ManifoldMixup"]
-    assert state["seed"] == 5
-    assert state["choice"]["weights"] == {"net.0": 1.0}
-    resumed = ManifoldMixup(layers=["net.0"], seed=9)
-    trainer(resumed, max_epochs=2).fit(Net(), loader(batches()), ckpt_path=path)
-    plan = draw(Recipe(2.0, {"net.0": 1.0}), 6, seed=5, epoch=1)
-    assert resumed.plan.lam == plan.lam
-    assert torch.equal(resumed.plan.partner, plan.partner)
 
 
 def test_the_seed_is_that_of_seed_everything(monkeypatch):
