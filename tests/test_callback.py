@@ -209,8 +209,7 @@ def test_it_pickles_before_during_and_after_a_fit(tmp_path):
     assert torch.equal(during.module(x), module(x))
 
 
-def test_the_seed_is_that_of_seed_everything(monkeypatch):
-    monkeypatch.delenv("PL_GLOBAL_SEED", raising=False)
+def test_the_seed_is_that_of_seed_everything():
     plans = []
     for seed in (None, 11):
         if seed is not None:
