@@ -44,6 +44,7 @@ _ADDITIVE = _names("""
     add sub neg radd rsub iadd isub mean sum clone detach to float double view reshape squeeze
     unsqueeze flatten contiguous view_as
 """)
+_RECEIVES = _names("all_reduce all_reduce_coalesced broadcast irecv recv reduce")
 _FACTORS = _names("mul rmul imul")
 _DIVISIONS = _names("div truediv itruediv")
 
@@ -89,6 +90,16 @@ def asks_size(func: Function) -> bool:
 def shape_argument(func: Function) -> int | None:
     """The position of the argument of which no more than shape, dtype and device are looked at."""
     return 0 if func.__name__ in _LIKE else 1 if func.__name__ in _AS else None
+
+
+def is_collective(func: Function) -> bool:
+    """Whether a function speaks with other processes, which may have nothing paired."""
+    return str(getattr(func, "__module__", "")).startswith("torch.distributed")
+
+
+def receives(func: Function) -> bool:
+    """Whether a collective writes what it receives into its first argument."""
+    return func.__name__ in _RECEIVES
 
 
 def is_linear(func: Function, position: int) -> bool:

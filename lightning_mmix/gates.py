@@ -1,13 +1,11 @@
 """Gates: the hooks that carry out a plan on a model."""
 
-import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -18,6 +16,7 @@ from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import MixPlan
 from lightning_mmix.step import Step
 from lightning_mmix.targets import borrow
+from lightning_mmix.tracing import HOOK_GUARDS
 
 _NOT_MIXED = (
     "neither hidden states nor loss were mixed; of a compiled model make gates once, "
@@ -81,8 +80,9 @@ class Gates:
             modules[name].register_forward_hook(gate, prepend=True)
             for name, gate in self._gates.items()
         ]
-        if self._gates and lasting and "torch._dynamo" in sys.modules:
-            torch.compiler.reset()
+        self._guards = lasting and bool(self._gates)
+        if self._guards:
+            HOOK_GUARDS.hold()
 
     def arm(self, step: Step, targets: Sequence[Tensor] = (), value: Tensor | None = None) -> Step:
         """Carry out a step on the model and the batch until :meth:`disarm`.
@@ -122,6 +122,9 @@ class Gates:
         self.disarm()
         while self._handles:
             self._handles.pop().remove()
+        if self._guards:
+            self._guards = False
+            HOOK_GUARDS.release()
 
 
 @contextmanager

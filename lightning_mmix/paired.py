@@ -15,6 +15,7 @@ from lightning_mmix.functions import (
     exchanges_memory,
     is_about_itself,
     is_additive,
+    is_collective,
     is_in_place,
     is_linear,
     keeps_statistics,
@@ -33,6 +34,7 @@ from lightning_mmix.refusals import (
 from lightning_mmix.sides import (
     Pair,
     are_scalars,
+    communicate,
     have_other_shapes,
     is_opaque,
     like,
@@ -102,7 +104,9 @@ def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
 
 
 def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
-    """Answer what is asked about the tensor itself."""
+    """Answer what is asked about the tensor itself, or of other processes."""
+    if is_collective(func):
+        return communicate(func, args, kwargs)
     if func is Tensor.register_hook and not is_opaque(args[0], args[0].pair):
         return _Handles(*(func(side(args[0], i), *args[1:], **kwargs) for i in (0, 1)))
     if asks_size(func) and have_other_shapes(args[0]):

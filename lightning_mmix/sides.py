@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from lightning_mmix.functions import Function
+from lightning_mmix.functions import Function, receives
 from lightning_mmix.mixing import interpolate
-from lightning_mmix.step import Step
+from lightning_mmix.step import Step, become_ordinary
 
 
 class Pair(NamedTuple):
@@ -119,6 +119,16 @@ def on_own_value(func: Function, args: Any, kwargs: Any) -> Any:
     """Call a function on the own values of its arguments."""
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args, **kwargs)
+
+
+def communicate(func: Function, args: Any, kwargs: Any) -> Any:
+    """Call a collective once, with own values; what it writes into is ordinary from then on."""
+    written = args[:1] or kwargs.get("tensor")
+    answer = on_own_value(func, ordinary(args), {key: ordinary(kwargs[key]) for key in kwargs})
+    if receives(func):
+        for tensor, _ in paired_in(written):
+            become_ordinary(tensor)
+    return answer
 
 
 def _rebuilt(tree: Any, change: Callable[[Any], Any]) -> Any:

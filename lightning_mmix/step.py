@@ -59,8 +59,14 @@ class Step:
                 tensor.data = data
         while self._paired:
             paired = self._paired.pop()()
-            if paired is not None and vars(paired).pop("pair", None) is not None:
-                paired.__class__ = Tensor
+            if paired is not None:
+                become_ordinary(paired)
+
+
+def become_ordinary(tensor: Tensor) -> None:
+    """Leave a paired tensor its own value alone, in place."""
+    if vars(tensor).pop("pair", None) is not None:
+        tensor.__class__ = Tensor
 
 
 def is_inside_function() -> bool:

@@ -70,6 +70,7 @@ class Keep(L.Callback):
         sent = collections.Counter(key for key in calls if key.startswith(("c10d::", "gloo:")))
         weights = {name: _whole(value) for name, value in pl_module.state_dict().items()}
         kept = {"plans": self.plans, "weights": weights, "sent": dict(sent)}
+        kept["logged"] = trainer.callback_metrics.get("loss")
         torch.save(kept, f"{self.path}-{trainer.global_rank}.pt")
 
 
@@ -98,6 +99,13 @@ class Checkpointed(Net):
 class Compiled(Net):
     def configure_model(self):
         self.net.compile(backend="aot_eager")
+
+
+class Logs(Net):
+    def training_step(self, batch, batch_idx):
+        loss = super().training_step(batch, batch_idx)
+        self.log("loss", loss, on_step=True, sync_dist=True)
+        return loss
 
 
 class Lengths(L.LightningDataModule):
@@ -163,6 +171,7 @@ FITS = {
     "compiled whole": (
         lambda: torch.compile(Net(), backend="aot_eager"), EVEN, NAMED, {}, {}
     ),
+    "logged": (Logs, UNEVEN, NAMED, {}, {}),
     "view": (Net, EVEN, NAMED, {"gradient_as_bucket_view": True}, {}),
 }  # fmt: skip
 

@@ -65,12 +65,12 @@ def compiled(module, way, **kwargs):
     return module
 
 
-def naive_weights(module, data, epochs=1):
+def naive_weights(module, data, epochs=1, layers=LAYERS):
     """The weights after every step of the naive form, with SGD as in Net."""
     weights = []
     for epoch in range(epochs):
         for i, batch in enumerate(data):
-            recipe = Recipe(2.0, dict.fromkeys(LAYERS, 1.0))
+            recipe = Recipe(2.0, dict.fromkeys(layers, 1.0))
             plan = draw(recipe, len(batch[1]), seed=0, epoch=epoch, batch_idx=i)
             _, grads = naive.step(module, plan, batch)
             with torch.no_grad():
@@ -130,6 +130,36 @@ def test_blocks_compiled_one_by_one_are_mixed(float64):
         block.compile(backend="aot_eager")
     fit(module, ManifoldMixup(layers=LAYERS), steps, data=data)
     assert_same(steps, naive_weights(untouched, data))
+
+
+@pytest.mark.parametrize("layers", [["net.1.0"], ["net.0.0", "net.2.1"]])
+def test_a_block_is_not_taken_for_another_of_the_same_code(float64, layers):
+    class Blocks(Net):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(
+                *(nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)) for _ in range(3))
+            )
+
+    module, data, steps = Blocks(), [(x, y % 4) for x, y in batches(8)], Steps()
+    untouched = copy.deepcopy(module)
+    for block in module.net:
+        block.compile(backend="aot_eager")
+    fit(module, ManifoldMixup(layers=layers), steps, data=data)
+    assert_same(steps, naive_weights(untouched, data, layers=layers))
+
+
+def test_torch_compile_is_left_as_it_was():
+    config = torch._dynamo.config
+    for mode in (True, False):
+        with config.patch(skip_nnmodule_hook_guards=mode):
+            first, second = Gates(Deep(), ["net"]), Gates(Deep(), ["net"])
+            assert not config.skip_nnmodule_hook_guards
+            first.remove()
+            assert not config.skip_nnmodule_hook_guards
+            second.remove()
+            second.remove()
+            assert config.skip_nnmodule_hook_guards is mode
 
 
 def test_a_second_fit_is_mixed_and_what_follows_is_not(float64):

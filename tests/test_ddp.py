@@ -53,14 +53,14 @@ def plans_of(name):
             yield [draw(recipe, n, seed=0, batch_idx=i, rank=r) for r, n in enumerate(sizes)]
 
 
-def naive_weights(name):
+def naive_weights(name, steps=None):
     """Both ranks in one process, in the naive form: their gradients are averaged."""
     module, data, _, _, kwargs = ranks.FITS[name]
     torch.manual_seed(1)
     module, every = module(), kwargs.get("accumulate_grad_batches", 1)
     module = getattr(module, "_orig_mod", module).double()  # which is not compiled
     optimizer = torch.optim.SGD(module.parameters(), lr=0.1)
-    for i, plans in enumerate(plans_of(name)):
+    for i, plans in enumerate(list(plans_of(name))[:steps]):
         for rank, plan in enumerate(plans):
             x, y = data.of_rank(rank)[i]
             for p, grad in zip(
@@ -124,6 +124,21 @@ def test_nothing_more_is_communicated(folder):
         sent = kept(folder, "plain")[rank]["sent"]
         assert sent == kept(folder, "without")[rank]["sent"]
         assert sent["gloo:all_reduce"] == 4
+
+
+def test_a_loss_that_is_logged_is_sent_once_and_is_the_one_that_was_trained_on(folder):
+    module, data, _, _, _ = ranks.FITS["logged"]
+    torch.manual_seed(1)
+    last, losses = list(plans_of("logged"))[-1], []
+    module = module().double()
+    before = dict(naive_weights("logged", steps=3))
+    module.load_state_dict(before)
+    for rank, plan in enumerate(last):
+        x, y = data.of_rank(rank)[3]
+        losses.append(naive.step(module, plan, (x.double(), y))[0].detach())
+    for found in kept(folder, "logged"):
+        torch.testing.assert_close(found["logged"], sum(losses) / 2, check_dtype=False)
+        assert found["sent"]["gloo:all_reduce"] == 4 + 4  # gradients and losses
 
 
 def test_auto_tells_its_choice_in_one_broadcast(folder):

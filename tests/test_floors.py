@@ -9,7 +9,7 @@ PACKAGE = Path(lightning_mmix.__file__).parent
 # from the ground up: a module imports from those before it
 FLOORS = [
     ["plan", "mixing", "layers", "batch", "scores", "functions"],
-    ["step", "refusals", "sides", "paired", "targets", "gates"],
+    ["step", "refusals", "sides", "paired", "targets", "tracing", "gates"],
     ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls"],
     ["verification", "metrics", "tables"],
     ["choice", "callback", "module"],
