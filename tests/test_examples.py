@@ -29,7 +29,7 @@ def test_auto_takes_what_the_paper_takes_on_every_resnet(name):
 
 
 QUICK = ["PreActResNet18", "MLP", "LSTM classifier", "U-Net"]
-SLOW = ["timm vit_tiny", "Hugging Face BERT"]
+SLOW = ["Hugging Face BERT"]
 
 
 @pytest.mark.parametrize(

@@ -166,7 +166,8 @@ def test_every_plan_is_that_of_an_uninterrupted_run(tmp_path):
 
 @pytest.mark.slow
 def test_twenty_thousand_steps_leave_nothing_in_memory(tmp_path, caplog):
-    caplog.set_level("WARNING", "lightning.pytorch")  # pytest keeps what is logged
+    for name in ("lightning.pytorch", "pytorch_lightning"):  # pytest keeps what is logged
+        caplog.set_level("WARNING", name)
     seen = []
     for done in soak(20_000, tmp_path / "last.ckpt"):
         if done["steps"] > 1_000 * len(seen):
