@@ -84,7 +84,7 @@ def become_paired(tensor: Tensor, pair: Pair) -> None:
 
 def is_paired(value: Any) -> bool:
     """Whether a value is, or holds, a paired tensor of a step that is not over."""
-    return next(paired_in(value), None) is not None
+    return any(pair_of(tensor) is not None for tensor in tensors_in(value))
 
 
 # fullgraph=True raises with the reason
