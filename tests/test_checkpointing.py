@@ -88,6 +88,7 @@ def test_the_mixed_layer_may_lie_inside_at_the_edge_and_outside(float64, way, la
     assert counts.count == 2 or way == "in segments"  # whose first needs nothing again
 
 
+@pytest.mark.filterwarnings("ignore:Please specify CheckpointImpl")  # older torch's own
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("kind", [CheckpointImpl.REENTRANT, CheckpointImpl.NO_REENTRANT])
 def test_wrapped_layers_keep_their_names(float64, kind, layer):
