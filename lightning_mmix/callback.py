@@ -225,7 +225,7 @@ class ManifoldMixup(Callback):
         if self._gates is not None:
             self._gates.remove()
         self._gates = self._recipe = None
-        self._is_resumed = False
+        self._is_resumed = self._saw_single = False
 
     on_fit_end = on_exception = teardown = _detach  # whichever of the ways out is taken
 

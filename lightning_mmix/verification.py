@@ -54,8 +54,8 @@ def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
             raise _no_cut(site, nearest_cuts(probe.sites, site.name))
     unsure = [name for name, site in sites.items() if site.is_cut is None]
     if unsure:
-        names = ", ".join(map(repr, unsure))
-        warnings.warn(f"neither graph nor values show if {names} can be mixed", stacklevel=2)
+        listed = ", ".join(map(repr, unsure))
+        warnings.warn(f"neither graph nor values show if {listed} can be mixed", stacklevel=2)
     return sites
 
 

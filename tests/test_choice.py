@@ -321,6 +321,14 @@ def test_a_resumed_fit_does_not_probe_again(tmp_path, capsys):
     assert re.search(r"net.layer2 .*\(B, 8\) .* 6\d%", capsys.readouterr().out)
 
 
+def test_the_fit_after_a_resumed_one_probes_again(tmp_path):
+    path = tmp_path / "last.ckpt"
+    checkpointed(path, ManifoldMixup())
+    resumed = ManifoldMixup()
+    trainer(resumed, max_epochs=2).fit(Residual(), loader(batches(2)), ckpt_path=path)
+    assert forwards(Residual(), resumed) == forwards(Residual(), ManifoldMixup())
+
+
 def test_a_resumed_fit_that_asks_for_other_layers_probes_again(tmp_path):
     path = tmp_path / "last.ckpt"
     checkpointed(path, ManifoldMixup())
