@@ -1,0 +1,94 @@
+"""What a condition is: something done to the inputs of a classifier before it is evaluated."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+Loss = Callable[[Tensor], Tensor]
+Bounds = tuple[float, float]
+
+
+class Condition(ABC):
+    """What is done to the inputs of a classifier before it is evaluated; never to its labels.
+
+    One of your own needs ``family``, ``axis`` and ``perturb``.
+    """
+
+    axis: ClassVar[str]  # the argument that is the strength
+    unit: ClassVar[str] = ""  # of the strength
+    images_only: ClassVar[bool] = False  # x must be images, of shape (B, C, H, W)
+    _name: ClassVar[str] = "{} {:g}"
+
+    @property
+    @abstractmethod
+    def family(self) -> str:
+        """What stands over the curve that conditions of different strengths make."""
+
+    @property
+    def strength(self) -> float:
+        """Where on that curve: ε, degrees, a factor, a deviation, a severity."""
+        strength: float = getattr(self, self.axis)
+        return strength
+
+    @property
+    def name(self) -> str:
+        """The condition in words."""
+        return self._name.format(self.family, self.strength)
+
+    @abstractmethod
+    def perturb(self, x: Tensor, loss: Loss, bounds: Bounds, rng: np.random.Generator) -> Tensor:
+        """The batch under this condition.
+
+        Args:
+            x: Shape (B, ...), floating point, within ``bounds``; it stays as it is.
+            loss: Shape (B, ...) to (B,): the loss of each sample, which depends on it alone.
+            bounds: The least and the largest value of the data.
+            rng: The only source of randomness.
+
+        Returns:
+            Shaped like ``x``, within ``bounds``.
+        """
+
+
+def widen(x: Tensor) -> Tensor:
+    """``x`` in at least float32, in which small steps are not rounded away.
+
+    Raises:
+        TypeError: If ``x`` is not floating point.
+    """
+    if not x.is_floating_point():
+        raise TypeError(f"expected a floating-point x, but got {x.dtype}")
+    return x.detach().to(torch.promote_types(x.dtype, torch.float32))
+
+
+def settle(values: Tensor, bounds: Bounds, dtype: torch.dtype) -> Tensor:
+    """The values, clamped to the range of the data, in ``dtype``.
+
+    Raises:
+        ValueError: If ``bounds`` are no range.
+    """
+    low, high = bounds
+    is_range = -math.inf < low < high < math.inf
+    expect(is_range, "finite bounds (low, high) with low < high", bounds)
+    return values.clamp(low, high).to(dtype)
+
+
+def to_tensor(drawn: np.ndarray, like: Tensor) -> Tensor:
+    """Numbers drawn by numpy, with the dtype and on the device of ``like``."""
+    # cast first, for some devices have no float64
+    return torch.from_numpy(drawn).to(like.dtype).to(like.device)
+
+
+def expect(is_met: bool, expected: str, got: object) -> None:
+    """Refuse an argument that is not as expected.
+
+    Raises:
+        ValueError: If the expectation is not met.
+    """
+    if not is_met:
+        raise ValueError(f"expected {expected}, but got {got!r}")
