@@ -11,7 +11,7 @@ FLOORS = [
     ["plan", "mixing", "layers", "batch", "scores", "functions"],
     ["step", "refusals", "sides", "paired", "targets", "tracing", "gates"],
     ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls"],
-    ["condition", "attacks", "distortions", "conditions"],
+    ["condition", "attacks", "distortions", "conditions", "look", "curves", "planes", "plots"],
     ["verification", "metrics", "tables"],
     ["choice", "callback", "module"],
     ["cli"],
