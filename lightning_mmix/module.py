@@ -15,7 +15,13 @@ from typing_extensions import override
 
 from lightning_mmix.batch import find_input, find_targets, num_unrepeated
 from lightning_mmix.callback import ManifoldMixup, mixups_of
-from lightning_mmix.metrics import BrierScore, CalibrationError, NegativeLogLikelihood
+from lightning_mmix.metrics import (
+    BrierScore,
+    CalibrationError,
+    MixedAccuracy,
+    NegativeLogLikelihood,
+)
+from lightning_mmix.plan import MixPlan
 from lightning_mmix.targets import mixed_loss
 
 _Step = TypeVar("_Step", bound=Callable[..., Any])
@@ -73,15 +79,18 @@ class ManifoldMixupMixin(LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         prediction = self(self._find_input(batch))
         targets = self._find_targets(batch)
-        mixup = self._mixup
-        # the plan of a layer that did not run mixed nothing
-        plan = mixup.plan if mixup is not None and mixup.fired else None
         target = targets[0] if len(targets) == 1 else targets
-        return mixed_loss(self.criterion, prediction, target, plan)
+        return mixed_loss(self.criterion, prediction, target, self._plan)
 
     @property
     def _mixup(self) -> ManifoldMixup | None:
         return None if self._trainer is None else next(iter(mixups_of(self._trainer)), None)
+
+    @property
+    def _plan(self) -> MixPlan | None:
+        # the plan of a layer that did not run mixed nothing
+        mixup = self._mixup
+        return mixup.plan if mixup is not None and mixup.fired else None
 
     def _find_input(self, batch: Any) -> Tensor:
         return find_input(batch, None if self._mixup is None else self._mixup.input)
@@ -98,9 +107,10 @@ def sgd(params: Any) -> Optimizer:
 class ManifoldMixupClassifier(ManifoldMixupMixin):
     """A classifier trained with Manifold Mixup, and measured for accuracy and calibration.
 
-    Logs ``train/loss`` in every step, and over validation and test sets ``val/`` and ``test/``
-    ``loss``, ``accuracy``, ``nll`` (nats), ``ece`` (15 bins) and ``brier`` (in [0, 2]): over all
-    processes, and without the samples that a distributed sampler repeats.
+    Logs ``train/loss`` in every step and ``train/accuracy``, λ-weighted, in every epoch; and over
+    validation and test sets ``val/`` and ``test/`` ``loss``, ``accuracy``, ``nll`` (nats), ``ece``
+    (15 bins), ``gap`` (confidence minus accuracy) and ``brier`` (in [0, 2]): over all processes,
+    and without the samples that a distributed sampler repeats.
     ``predict_step`` returns probabilities of shape (B, C).
 
     Args:
@@ -141,11 +151,13 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
                 "accuracy": MulticlassAccuracy(num_classes, average="micro"),
                 "nll": NegativeLogLikelihood(),
                 "ece": CalibrationError(),
+                "gap": CalibrationError(norm="signed"),
                 "brier": BrierScore(),
             }
         )
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        self.train_accuracy = MixedAccuracy()
         # by default it leaves NaN out
         self.val_loss, self.test_loss = MeanMetric(math.nan), MeanMetric(math.nan)
 
@@ -161,8 +173,11 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
     @override
     @mixes_loss
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        loss = super().training_step(batch, batch_idx)
+        logits, y = self(self._find_input(batch)), self._find_targets(batch)[0]
+        loss = mixed_loss(self.criterion, logits, y, self._plan)
+        self.train_accuracy.update(logits, y, self._plan)
         self.log("train/loss", loss, prog_bar=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss
 
     @override

@@ -1,5 +1,8 @@
 """The oracles: everything once more, a sample or a pass at a time, as the paper writes it."""
 
+import math
+
+import numpy as np
 import torch
 
 
@@ -64,18 +67,80 @@ def brier(logits, target):
     return total / len(target)
 
 
+def two_classes(scores, form):
+    """One score a label of two classes, as two scores each."""
+    pairs = [(0.0, s) if form == "logits" else (1 - s, s) for s in scores.flatten().tolist()]
+    return torch.tensor(pairs, dtype=scores.dtype).reshape(-1, 2)
+
+
+def accuracy(logits, target):
+    hits = [float(row.argmax() == y) for row, y in zip(logits, target, strict=True)]
+    return sum(hits) / len(hits)
+
+
+def mixed_accuracy(logits, target, plan):
+    """λ·acc(y) + (1 - λ)·acc(y[partner])."""
+    partners = torch.stack([target[j] for j in plan.partner.tolist()])
+    lam = float(plan.lam)
+    return lam * accuracy(logits, target) + (1 - lam) * accuracy(logits, partners)
+
+
 def ece(logits, target, num_bins):
-    probs = logits.softmax(1)
-    total = 0.0
-    for b in range(num_bins):
-        low, high = b / num_bins, (b + 1) / num_bins
-        rows = [
+    return calibration_error(bins(logits, target, equal_width(logits, num_bins)), "l1")
+
+
+def equal_width(logits, num_bins):
+    """The samples of each bin of [0, 1], the last one closed."""
+    confidences = [float(row.softmax(0).max()) for row in logits]
+    return [
+        [
             i
-            for i, row in enumerate(probs)
-            if low <= row.max() < high or (b == num_bins - 1 and row.max() == 1)
+            for i, p in enumerate(confidences)
+            if b / num_bins <= p < (b + 1) / num_bins or (b == num_bins - 1 and p == 1)
         ]
-        if rows:
-            correct = sum(float(probs[i].argmax() == target[i]) for i in rows) / len(rows)
-            confidence = sum(float(probs[i].max()) for i in rows) / len(rows)
-            total += len(rows) / len(target) * abs(correct - confidence)
-    return total
+        for b in range(num_bins)
+    ]
+
+
+def equal_mass(logits, num_bins):
+    """The samples in the order of their confidence, cut into equal groups."""
+    # of two confidences of 1 in floating point, the one that leaves less to the others is larger
+    doubts = [-float(row.double().softmax(0).sort().values[:-1].sum()) for row in logits]
+    return [group.tolist() for group in np.array_split(np.argsort(doubts), num_bins)]
+
+
+def bins(logits, target, groups):
+    """Of each group of samples their number, the sum of confidences and the number correct."""
+    rows = []
+    for group in groups:
+        probs = [logits[i].softmax(0) for i in group]
+        confidence = sum(float(p.max()) for p in probs)
+        correct = sum(float(p.argmax() == target[i]) for i, p in zip(group, probs, strict=True))
+        rows.append((float(len(group)), confidence, correct))
+    return torch.tensor(rows).T
+
+
+def calibration_error(bins, norm):
+    rows = [(n, confidence / n - correct / n) for n, confidence, correct in bins.T.tolist() if n]
+    total = sum(n for n, _ in rows)
+    return {
+        "l1": sum(n / total * abs(gap) for n, gap in rows),
+        "l2": math.sqrt(sum(n / total * gap**2 for n, gap in rows)),
+        "max": max(abs(gap) for _, gap in rows),
+        "signed": sum(n / total * gap for n, gap in rows),
+    }[norm]
+
+
+def singular_values(hidden, target, num_classes, *, centred):
+    """Of the matrix of each class's states; as many as there are features."""
+    values = torch.zeros(num_classes, hidden.shape[1], dtype=torch.float64)
+    for c in range(num_classes):
+        matrix = torch.stack([h for h, y in zip(hidden.double(), target, strict=True) if y == c])
+        found = torch.linalg.svdvals(matrix - matrix.mean(0) if centred else matrix)
+        values[c, : len(found)] = found
+    return values
+
+
+def effective_rank(values):
+    shares = [float(v) / float(values.sum()) for v in values]
+    return math.exp(-sum(p * math.log(p) for p in shares if p > 0))

@@ -8,11 +8,11 @@ import lightning_mmix
 PACKAGE = Path(lightning_mmix.__file__).parent
 # from the ground up: a module imports from those before it
 FLOORS = [
-    ["plan", "mixing", "layers", "batch", "scores", "functions"],
+    ["plan", "mixing", "layers", "batch", "scores", "calibration", "functions"],
     ["step", "refusals", "sides", "paired", "targets", "tracing", "gates"],
     ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls"],
     ["condition", "attacks", "distortions", "conditions", "look", "curves", "planes", "plots"],
-    ["verification", "metrics", "tables"],
+    ["verification", "summed", "metrics", "spectrum", "tables"],
     ["choice", "callback", "module"],
     ["cli"],
 ]
