@@ -5,10 +5,12 @@ from lightning_mmix.cuts import cut_test
 from lightning_mmix.gates import mixing
 from lightning_mmix.mixing import mix
 from lightning_mmix.module import ManifoldMixupClassifier, ManifoldMixupMixin
+from lightning_mmix.monitor import CalibrationMonitor
 from lightning_mmix.plan import MixPlan
 from lightning_mmix.targets import mixed_loss
 
 __all__ = [
+    "CalibrationMonitor",
     "ManifoldMixup",
     "ManifoldMixupClassifier",
     "ManifoldMixupMixin",

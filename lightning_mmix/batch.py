@@ -60,7 +60,7 @@ def find_input(batch: Any, path: Path | None = None) -> Tensor:
         ValueError: If no input is found or more than one may be meant.
         TypeError: If what is found is no tensor.
     """
-    found = _find(batch, "input", INPUT_KEYS, 0) if path is None else _follow(batch, path, "input")
+    found = _find(batch, "input", INPUT_KEYS, 0) if path is None else follow(batch, path, "input")
     return _tensor(found, batch, "input")
 
 
@@ -134,6 +134,12 @@ def num_unrepeated(loader: Any, batch_idx: int, size: int) -> int:
     return max(0, min(size, own - batch_idx * batches.batch_size))
 
 
+def first_loader(loaders: Any) -> Any:
+    """The first of a Trainer's evaluation loaders, which may be one or a collection."""
+    nested = [loader for _, loader in entries(loaders)]
+    return nested[0] if nested else loaders
+
+
 def describe(batch: Any) -> str:
     """What a batch holds, in a line: ``tuple(0: float32 (8, 3), 1: int64 (8,))``."""
     if isinstance(batch, Tensor):
@@ -153,6 +159,16 @@ def entries(tree: Any) -> list[tuple[Any, Any]]:
     if isinstance(tree, Sequence) and not isinstance(tree, str | bytes):
         return list(enumerate(tree))
     return []
+
+
+def follow(batch: Any, path: Path, what: str) -> Any:
+    """The entry of a batch at a key, an index or a dotted path; ``what`` it is, for an error."""
+    for route in ([path], str(path).split(".")):  # a key may itself hold a dot
+        try:
+            return reduce(_step_into, route, batch)
+        except LookupError:  # noqa: PERF203 - two rounds
+            continue
+    raise ValueError(f"there is no {what}={path!r} in the batch, {describe(batch)}")
 
 
 def _rebuilt(tree: Any, parts: dict[Any, Any]) -> Any:
@@ -192,7 +208,7 @@ def _refuse_shared(batch: Any, targets: list[Tensor]) -> None:
 
 
 def _tensors_at(batch: Any, path: Path) -> list[Tensor]:
-    found = _follow(batch, path, "target")
+    found = follow(batch, path, "target")
     if isinstance(found, tuple | list) and any(isinstance(part, Mapping) for part in found):
         raise TypeError(
             f"expected targets of shape (B, ...), but got {describe(found)}, a mapping for each "
@@ -208,15 +224,6 @@ def _tensor(found: Any, batch: Any, what: str) -> Tensor:
         f"expected a tensor as {what}, but got {describe(found)} in the batch, {describe(batch)}; "
         f"say where it is: {what}=<key, index or path>"
     )
-
-
-def _follow(batch: Any, path: Path, what: str) -> Any:
-    for route in ([path], str(path).split(".")):  # a key may itself hold a dot
-        try:
-            return reduce(_step_into, route, batch)
-        except LookupError:  # noqa: PERF203 - two rounds
-            continue
-    raise ValueError(f"there is no {what}={path!r} in the batch, {describe(batch)}")
 
 
 def _step_into(tree: Any, key: Path) -> Any:

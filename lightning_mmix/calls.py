@@ -56,16 +56,34 @@ def probe_on(
     )
 
 
+def ways(
+    module: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None = None
+) -> Iterator[tuple[nn.Module, Any]]:
+    """The ways in which a module's forward pass may take a batch, the likeliest first.
+
+    Args:
+        module: Any module.
+        batch: What the data loader yields.
+        targets: The batch's targets.
+        path: Where the batch holds its input; None looks by itself.
+
+    Yields:
+        What to run, and on what: arguments in order or by name.
+    """
+    for network in _networks(module):
+        for inputs in _calls(network, batch, targets, path):
+            yield network, inputs
+
+
 def _attempts(
     module: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None
 ) -> Iterator[tuple[nn.Module, Any, int]]:
     size = len(targets[0])
-    for network in _networks(module):
-        for inputs in _calls(network, batch, targets, path):
-            few = few_rows(inputs, size, ROWS)
-            if few is not inputs:
-                yield network, few, min(size, ROWS)
-            yield network, inputs, size
+    for network, inputs in ways(module, batch, targets, path):
+        few = few_rows(inputs, size, ROWS)
+        if few is not inputs:
+            yield network, few, min(size, ROWS)
+        yield network, inputs, size
 
 
 def _networks(module: nn.Module) -> list[nn.Module]:

@@ -75,6 +75,7 @@ def decision_boundaries(panels: Mapping[str, Boundary]) -> Figure:
             below.remove()
             continue
         _scatter(below, array(boundary.hidden), array(boundary.labels))
+        below.set_aspect("equal", adjustable="datalim")  # how thin a class is, is the point
         _frame(below, "h", fill(boundary.hidden_note, 120 // columns))
     classes = max(array(boundary.probabilities).shape[-1] for boundary in panels.values())
     _key(axes[0, -1].inset_axes((1.05, 0, 0.06 * min(classes, 5), 1)), classes)

@@ -219,12 +219,13 @@ class Probe:
             stack.enter_context(evaluating(self._model))
             for context in contexts:
                 stack.enter_context(context)
-            outputs = list(filter(is_signal, tensors(_call(self._network, inputs))))
+            outputs = list(filter(is_signal, tensors(call(self._network, inputs))))
         self.seconds += time.perf_counter() - started
         return outputs
 
 
-def _call(network: nn.Module, inputs: Inputs) -> Any:
+def call(network: nn.Module, inputs: Inputs) -> Any:
+    """Run a network on a tensor, on arguments in order, or on arguments by name."""
     if isinstance(inputs, Tensor):
         return network(inputs)
     return network(**inputs) if isinstance(inputs, Mapping) else network(*inputs)

@@ -10,10 +10,20 @@ PACKAGE = Path(lightning_mmix.__file__).parent
 FLOORS = [
     ["plan", "mixing", "layers", "batch", "scores", "calibration", "functions"],
     ["step", "refusals", "sides", "paired", "targets", "tracing", "gates"],
-    ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls"],
+    ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls", "predictions"],
     ["condition", "attacks", "distortions", "conditions", "look", "curves", "planes", "plots"],
-    ["verification", "summed", "metrics", "spectrum", "tables"],
-    ["choice", "callback", "module"],
+    [
+        "verification",
+        "summed",
+        "metrics",
+        "spectrum",
+        "tally",
+        "hidden",
+        "boundaries",
+        "robustness",
+        "tables",
+    ],
+    ["choice", "callback", "module", "monitor", "visits"],
     ["cli"],
 ]
 ORDER = [name for floor in FLOORS for name in floor]
