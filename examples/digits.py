@@ -1,47 +1,30 @@
 r"""Train on scikit-learn's handwritten digits, with and without Manifold Mixup.
 
-    python examples/digits.py                                       # compare, print a table
+    python examples/digits.py                 # compare, like lightning-mmix compare; see --help
     python examples/digits.py fit --config examples/digits.yaml \
                                   --config examples/manifold_mixup.yaml   # a single run
-    python examples/digits.py layers --config examples/digits.yaml  # what can be mixed
+    python examples/digits.py layers --config examples/digits.yaml        # what can be mixed
 
 The 1,797 images of 8x8 pixels come with scikit-learn, so nothing is downloaded.
 """
 
-import argparse
-import logging
 import sys
-import warnings
-from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
-from lightning.pytorch.cli import LightningCLI
-from rich.console import Console
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from lightning_mmix import ManifoldMixupClassifier
+from lightning_mmix import cli
 from lightning_mmix.cli import MixupCLI
-from lightning_mmix.tables import score_table
+from lightning_mmix.compare import compare
 
 HERE = Path(__file__).parent
-QUIET = ["--trainer.enable_model_summary=false", "--trainer.num_sanity_val_steps=0"]
-ARMS = {
-    "no mixing": [],
-    "input mixup": ["input_mixup.yaml"],
-    "manifold mixup": ["manifold_mixup.yaml"],
-}
-COLUMNS = {
-    "accuracy %": ("accuracy", 100),
-    "NLL": ("nll", 1),
-    "ECE %": ("ece", 100),
-    "Brier": ("brier", 1),
-}
 
 
 class Digits(LightningDataModule):
@@ -105,52 +88,13 @@ class DigitNet(nn.Module):
         return logits
 
 
-def compare(seeds: int, overrides: list[str]) -> None:
-    """Train every arm with every seed, and print a table of their test scores."""
-    console = Console()
-    scores: dict[str, dict[str, list[float]]] = {arm: defaultdict(list) for arm in ARMS}
-    for seed in range(seeds):
-        for arm, overlays in ARMS.items():
-            tested = _trained_and_tested(overlays, seed, overrides)
-            for column, (name, unit) in COLUMNS.items():
-                scores[arm][column].append(unit * tested[f"test/{name}"])
-            run = seed * len(ARMS) + list(ARMS).index(arm) + 1
-            accuracy = scores[arm]["accuracy %"][-1]
-            console.print(f"{run:2}/{seeds * len(ARMS)}  seed {seed}  {arm:15} {accuracy:.2f} %")
-    console.print(score_table(scores, f"Test scores, mean ± std over {seeds} seeds"))
-
-
-def main() -> None:
-    """Compare, or run one LightningCLI command."""
-    if len(sys.argv) > 1 and sys.argv[1] in MixupCLI.subcommands():
-        MixupCLI(ManifoldMixupClassifier, Digits, save_config_kwargs={"overwrite": True})
-        return
-    parser = argparse.ArgumentParser(description="Compare the arms on handwritten digits.")
-    parser.add_argument("--seeds", type=int, default=6, help="runs of each arm, at least 2")
-    args, overrides = parser.parse_known_args()
-    if args.seeds < 2:
-        parser.error(
-            f"expected --seeds of at least 2 for a standard deviation, but got {args.seeds}"
-        )
-    del sys.argv[1:]  # from here on LightningCLI gets its arguments from us
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")  # hints on workers and log intervals
-    compare(args.seeds, overrides)
-
-
-def _trained_and_tested(overlays: list[str], seed: int, overrides: list[str]) -> dict[str, float]:
-    files = [f"--config={HERE / name}" for name in ("digits.yaml", *overlays)]
-    cli = LightningCLI(
-        ManifoldMixupClassifier,
-        Digits,
-        args=[*files, f"--seed_everything={seed}", *QUIET, *overrides],
-        run=False,
-        save_config_callback=None,
-    )
-    cli.trainer.fit(cli.model, cli.datamodule)
-    (tested,) = cli.trainer.test(cli.model, cli.datamodule, verbose=False)
-    return dict(tested)
+def main(args: Sequence[str] | None = None) -> None:
+    """Compare, or run another command of ``lightning-mmix``."""
+    given = sys.argv[1:] if args is None else list(args)
+    if given[:1] and given[0] in {*MixupCLI.subcommands(), "compare"}:
+        cli.main(given)
+    else:
+        compare(["--config", str(HERE / "digits.yaml"), *given])
 
 
 def _split(rows: np.ndarray, labels: Tensor, **sizes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 """The command line: any LightningModule and data from YAML, by way of LightningCLI."""
 
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,12 @@ from typing_extensions import override
 from lightning_mmix.callback import ManifoldMixup, mixups_of
 from lightning_mmix.choice import survey
 from lightning_mmix.tables import cut_table
+
+_DESCRIPTION = (
+    "LightningCLI for any LightningModule and its data; `layers` lists what can be mixed. One more "
+    "command, `lightning-mmix compare --config FILE`, trains with and without mixing and "
+    "reports the differences: see `lightning-mmix compare --help`."
+)
 
 
 class MixupTrainer(Trainer):
@@ -44,15 +51,22 @@ class MixupCLI(LightningCLI):
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run ``lightning-mmix fit|validate|test|predict|layers --config …``.
+    """Run ``lightning-mmix fit|validate|test|predict|layers|compare --config …``.
 
     Args:
         args: What stands behind the command; None for the command line's own.
     """
+    given = sys.argv[1:] if args is None else list(args)
+    if given[:1] == ["compare"]:
+        from lightning_mmix.compare import compare  # noqa: PLC0415 - needs the report extra
+
+        compare(given[1:])
+        return
     MixupCLI(
         LightningModule,
         subclass_mode_model=True,
         save_config_kwargs={"overwrite": True},
+        parser_kwargs={"description": _DESCRIPTION},
         args=None if args is None else list(args),
     )
 

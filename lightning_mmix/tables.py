@@ -7,6 +7,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from lightning_mmix.differences import paired_difference
 from lightning_mmix.plan import Recipe
 from lightning_mmix.sites import Site
 
@@ -61,10 +62,11 @@ def score_table(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
         title: Stands above the table.
 
     Returns:
-        A row a way and a row a difference, a column a score: mean ± standard deviation over runs.
+        A row a way: mean ± standard deviation over runs; and a row a difference: its mean ± half
+        of its 95 % confidence interval. A column a score.
     """
     (base, first), *others = scores.items()
-    caption = f"Δ: minus {base}, run for run"
+    caption = f"Δ: minus {base}, ± half of its 95 % interval"
     table = Table(
         "", title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, pad_edge=False
     )
@@ -78,8 +80,8 @@ def score_table(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
     for arm, each in others:
         cells = []
         for name in first:
-            differences = [a - b for a, b in zip(each[name], first[name], strict=True)]
-            cells.append(_spread(differences, f"+.{digits[name]}f"))
+            found = paired_difference(each[name], first[name])
+            cells.append(f"{found.mean:+.{digits[name]}f} ± {found.half_width:.{digits[name]}f}")
         table.add_row(f"Δ {arm}", *cells)
     return table
 
@@ -98,4 +100,6 @@ def _shape_and_depth(site: Site) -> tuple[str, str]:
 
 
 def _spread(values: Sequence[float], form: str) -> str:
-    return f"{mean(values):{form}} ± {stdev(values):{form.lstrip('+')}}"
+    if len(values) == 1:
+        return f"{values[0]:{form}}"
+    return f"{mean(values):{form}} ± {stdev(values):{form}}"

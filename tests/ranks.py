@@ -8,8 +8,10 @@ with LAUNCHER ``ddp``, ``ddp_spawn``, ``ddp_fork``, or ``torchrun`` if that star
 import collections
 import sys
 import warnings
-from dataclasses import replace
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
+from typing import get_args
 
 import lightning.pytorch as L
 import torch
@@ -26,10 +28,26 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from training import Net, batches, loader, trainer
 
-from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, mixing
+from lightning_mmix import (
+    CalibrationMonitor,
+    ManifoldMixup,
+    ManifoldMixupClassifier,
+    mixing,
+    robustness,
+)
+from lightning_mmix.calibration import Binning, Norm
+from lightning_mmix.conditions import FGSM, PGD, Clean
 from lightning_mmix.gates import Gates
-from lightning_mmix.metrics import BrierScore, CalibrationError, NegativeLogLikelihood
-from lightning_mmix.plan import Recipe, draw
+from lightning_mmix.measurement import Instructions, measure
+from lightning_mmix.metrics import (
+    BrierScore,
+    CalibrationBins,
+    CalibrationError,
+    MixedAccuracy,
+    NegativeLogLikelihood,
+)
+from lightning_mmix.plan import MixPlan, Recipe, draw
+from lightning_mmix.spectrum import ClassSpectrum
 
 NAMED = {"layers": ["input", "net.0"]}
 
@@ -228,17 +246,38 @@ def samples():
     return torch.randn(11, 5, generator=generator), torch.arange(11) % 5
 
 
+# of norms and binnings, what there are
+ERRORS = {
+    f"{norm} {binning}": partial(CalibrationError, 3, norm=norm, binning=binning)
+    for norm in get_args(Norm)
+    for binning in get_args(Binning)
+}
+METRICS = {
+    "accuracy": partial(MulticlassAccuracy, 5, average="micro"),
+    "nll": NegativeLogLikelihood,
+    "brier": BrierScore,
+    "mixed": MixedAccuracy,
+    **ERRORS,
+    "bins": partial(CalibrationBins, 3),
+    "mass bins": partial(CalibrationBins, 3, binning="mass"),
+    "spectrum": partial(ClassSpectrum, 5, 5),
+    "largest": partial(ClassSpectrum, 5, 5, statistic="largest", centred=False),
+}
+
+
+def plan_of(labels):
+    """The last of a part is the partner of its first."""
+    return MixPlan("input", torch.tensor(0.7), torch.arange(len(labels)).flip(0))
+
+
 def score(rank, sizes):
     """The scores of a share of the samples, with an update of each two."""
-    metrics = MetricCollection(
-        [MulticlassAccuracy(5, average="micro"), NegativeLogLikelihood(), BrierScore(),
-         CalibrationError(3)]
-    )  # fmt: skip
+    metrics = MetricCollection({name: cls() for name, cls in METRICS.items()})
     share = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
     logits, labels = (part[share] for part in samples())
     for part in zip(logits.split(2), labels.split(2), strict=True):
         if len(labels):
-            metrics.update(*part)
+            metrics.update(*part, plan=plan_of(part[1]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torchmetrics', of a rank without samples
         return metrics.compute()
@@ -260,6 +299,27 @@ class Identity(ManifoldMixupClassifier):
 
     def on_test_end(self):
         self.parts = [score(self.global_rank, sizes) for sizes in SIZES]
+        self.rows = [attacked(self.global_rank, sizes) for sizes in SIZES]
+
+
+def attacked(rank, sizes):
+    """The rows of a share of the samples, in batches of two."""
+    share = slice(sum(sizes[:rank]), sum(sizes[: rank + 1]))
+    logits, labels = (part[share] for part in samples())
+    batches = list(zip(logits.split(2), labels.split(2), strict=True)) if len(labels) else []
+    conditions = [Clean(), FGSM(0.3), PGD(0.3, random_start=False)]
+    units = robustness.Units(-9, 9)
+    rows = robustness.evaluate(nn.Identity(), batches, conditions, units=units, progress=False)
+    return list(map(asdict, rows))
+
+
+class Uneven(L.LightningDataModule):
+    """Eleven samples, of which a distributed sampler repeats one."""
+
+    def val_dataloader(self):
+        return DataLoader(TensorDataset(*samples()), 2)
+
+    test_dataloader = val_dataloader
 
 
 def evaluate(folder):
@@ -271,7 +331,12 @@ def evaluate(folder):
         kept[batch_size] = tester.test(module, data, verbose=False)[0]
         kept["validated", batch_size] = tester.validate(module, data, verbose=False)[0]
     kept["parts"] = module.parts
+    kept["rows"] = module.rows
     kept["few"] = tester.test(module, DataLoader(Few(), 2), verbose=False)[0]
+    monitored = trainer(CalibrationMonitor(["net"]), strategy="ddp", devices=2)
+    monitored.validate(module, DataLoader(Few(), 2), verbose=False)
+    kept["monitored"] = dict(monitored.callback_metrics)
+    kept["measured"] = measure(tester, module, Uneven(), Instructions(low=-9, high=9))
     torch.save(kept, folder / f"evaluated-{module.global_rank}.pt")
 
 

@@ -216,15 +216,16 @@ OVERLAYS = [path.name for path in EXAMPLES.glob("*.yaml") if path.name != "digit
 @pytest.mark.filterwarnings("ignore:.*GPU available")
 @pytest.mark.parametrize("overlay", [None, *OVERLAYS])
 def test_every_yaml_file_trains(overlay):
-    digits = pytest.importorskip("digits")
+    pytest.importorskip("digits")
     files = ["digits.yaml", *([overlay] if overlay else [])]
     made = LightningCLI(
-        ManifoldMixupClassifier,
-        digits.Digits,
+        L.LightningModule,
+        subclass_mode_model=True,
         args=[*(f"--config={EXAMPLES / name}" for name in files), "--trainer.fast_dev_run=1"],
         run=False,
         save_config_callback=None,
     )
     made.trainer.fit(made.model, made.datamodule)
     (mixup,) = [c for c in made.trainer.callbacks if isinstance(c, ManifoldMixup)]
-    assert (mixup.plan is None) == (overlay is None)
+    assert mixup.plan is not None
+    assert (mixup.layers == ["input"]) == (overlay == "input_mixup.yaml")

@@ -17,6 +17,7 @@ from training import Net, batches, fit
 from lightning_mmix import ManifoldMixup
 from lightning_mmix.batch import num_unrepeated
 from lightning_mmix.plan import Recipe, draw
+from lightning_mmix.scores import temperature_scaling
 
 
 def launch(folder, *command):
@@ -154,6 +155,7 @@ def expected_scores(count, num_bins=15):
         "nll": float(naive.negative_log_likelihood(logits, labels)),
         "brier": float(naive.brier(logits, labels)),
         "ece": float(naive.ece(logits, labels, num_bins)),
+        "gap": float(logits.softmax(1).max(1).values.mean()) - naive.accuracy(logits, labels),
         "loss": float(F.cross_entropy(logits, labels)),
     }
 
@@ -173,14 +175,61 @@ def test_a_rank_without_a_batch_takes_part_in_the_figures(folder):
 
 
 def test_scores_of_unequal_and_empty_parts_are_those_of_the_whole(folder):
-    names = "MulticlassAccuracy", "NegativeLogLikelihood", "BrierScore", "CalibrationError"
-    named = dict(zip(names, ("accuracy", "nll", "brier", "ece"), strict=True))
-    expected = expected_scores(11, num_bins=3)
+    whole, expected = ranks.score(0, (11,)), expected_scores(11, num_bins=3)
     for found in kept(folder, "evaluated"):
         for scores in found["parts"]:
-            assert len(scores) == 4
-            for name, value in scores.items():
-                assert float(value) == pytest.approx(expected[named[name]], abs=1e-6)
+            assert scores.keys() == ranks.METRICS.keys()
+            torch.testing.assert_close(scores, whole)
+            named = {"ece": "l1 width", "gap": "signed width"}
+            for name in ("accuracy", "nll", "brier", *named):
+                value = float(scores[named.get(name, name)])
+                assert value == pytest.approx(expected[name], abs=1e-6)
+
+
+def test_an_evaluation_of_unequal_and_empty_shares_is_that_of_the_whole(folder):
+    whole = ranks.attacked(0, (11,))
+    for found in kept(folder, "evaluated"):
+        for rows in found["rows"]:
+            for row, expected in zip(rows, whole, strict=True):
+                assert row == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_monitor_sees_the_samples_of_all_ranks(folder):
+    (logits, labels), expected = (part[:7] for part in ranks.samples()), expected_scores(7)
+    values = naive.singular_values(logits, labels, 5, centred=True)
+    present = values[values[:, 0] > 1e-6]
+    for found in kept(folder, "evaluated"):
+        monitored = found["monitored"]
+        for name in ("accuracy", "nll", "brier", "ece", "gap"):
+            assert float(monitored[f"monitor/{name}"]) == pytest.approx(expected[name], abs=1e-6)
+        largest = monitored["monitor/spectrum/net/largest"]
+        assert float(largest) == pytest.approx(float(present[:, 0].mean()), abs=1e-5)
+
+
+def test_a_measurement_is_that_of_all_ranks_without_repetitions(folder):
+    expected = expected_scores(11)
+    for found in kept(folder, "evaluated"):
+        measured = found["measured"]
+        assert measured["clean"]["samples"] == 11
+        assert {row["samples"] for row in measured["conditions"]} == {11}
+        for name in ("accuracy", "nll", "brier", "ece", "gap"):
+            assert measured["clean"][name] == pytest.approx(expected[name], abs=1e-6)
+        logits, labels = ranks.samples()
+        assert measured["temperature"] == pytest.approx(float(temperature_scaling(logits, labels)))
+
+
+def test_the_scores_of_one_process_are_the_naive_ones():
+    (logits, labels), scores = ranks.samples(), ranks.score(0, (11,))
+    bins = naive.bins(logits, labels, naive.equal_width(logits, 3))
+    torch.testing.assert_close(scores["bins"], bins)
+    for norm in ("l1", "l2", "max", "signed"):
+        expected = naive.calibration_error(bins, norm)
+        assert float(scores[f"{norm} width"]) == pytest.approx(expected, abs=1e-6)
+    rows = zip(logits.split(2), labels.split(2), strict=True)
+    mixed = [len(y) / 11 * naive.mixed_accuracy(x, y, ranks.plan_of(y)) for x, y in rows]
+    assert float(scores["mixed"]) == pytest.approx(sum(mixed))
+    values = naive.singular_values(logits, labels, 5, centred=True)
+    torch.testing.assert_close(scores["spectrum"], values, rtol=0, atol=1e-6)
 
 
 def test_only_a_loader_in_order_of_a_distributed_sampler_is_cut():

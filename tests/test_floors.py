@@ -8,7 +8,7 @@ import lightning_mmix
 PACKAGE = Path(lightning_mmix.__file__).parent
 # from the ground up: a module imports from those before it
 FLOORS = [
-    ["plan", "mixing", "layers", "batch", "scores", "calibration", "functions"],
+    ["plan", "mixing", "layers", "batch", "scores", "calibration", "differences", "functions"],
     ["step", "refusals", "sides", "paired", "targets", "tracing", "gates"],
     ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls", "predictions"],
     ["condition", "attacks", "distortions", "conditions", "look", "curves", "planes", "plots"],
@@ -23,8 +23,8 @@ FLOORS = [
         "robustness",
         "tables",
     ],
-    ["choice", "callback", "module", "monitor", "visits"],
-    ["cli"],
+    ["choice", "callback", "module", "monitor", "visits", "measurement", "runs", "comparison"],
+    ["findings", "pictures", "report", "compare", "cli"],
 ]
 ORDER = [name for floor in FLOORS for name in floor]
 

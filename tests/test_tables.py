@@ -68,12 +68,12 @@ def test_scores_are_shown_with_their_differences_from_the_first():
         "manifold mixup": {"accuracy %": [93.0, 93.0], "NLL": [0.25, 0.25]},
     }
     assert rendered(score_table(scores, "Test scores")) == (
-        "                  Test scores\n"
-        "                     accuracy %              NLL\n"
-        "────────────────────────────────────────────────\n"
-        "no mixing          91.00 ± 1.41    0.600 ± 0.141\n"
-        "manifold mixup     93.00 ± 0.00    0.250 ± 0.000\n"
+        "                   Test scores\n"
+        "                      accuracy %              NLL\n"
+        "─────────────────────────────────────────────────\n"
+        "no mixing           91.00 ± 1.41    0.600 ± 0.141\n"
+        "manifold mixup      93.00 ± 0.00    0.250 ± 0.000\n"
         "\n"
-        "Δ manifold mixup   +2.00 ± 1.41   -0.350 ± 0.141\n"
-        "        Δ: minus no mixing, run for run"
+        "Δ manifold mixup   +2.00 ± 12.71   -0.350 ± 1.271\n"
+        " Δ: minus no mixing, ± half of its 95 % interval"
     )
