@@ -33,7 +33,7 @@ def test_its_yaml_is_that_of_the_example():
 
 
 def test_its_single_run_runs(tmp_path, monkeypatch):
-    (command,) = [block for block in blocks("sh") if block.startswith("python examples/digits.py fit")]
+    (command,) = [b for b in blocks("sh") if b.startswith("python examples/digits.py fit")]
     monkeypatch.syspath_prepend(ROOT / "examples")
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", [*command.split()[1:], "--trainer.fast_dev_run=1"])
