@@ -92,7 +92,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """Compare, or run another command of ``lightning-mmix``."""
     given = sys.argv[1:] if args is None else list(args)
     if given[:1] and given[0] in {*MixupCLI.subcommands(), "compare"}:
-        cli.main(given)
+        cli.main(args)
     else:
         compare(["--config", str(HERE / "digits.yaml"), *given])
 
