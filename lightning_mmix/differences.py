@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from math import nan, sqrt
 from typing import Literal
 
 Verdict = Literal["better", "worse", "no difference"]
@@ -65,8 +65,21 @@ def paired_difference(
     pairs = len(differences)
     if pairs == 1:
         return Difference(differences[0], float("inf"), 1)
-    # by hand, for the NLL of a run may be NaN or infinite, which the statistics module refuses
-    mean = sum(differences) / pairs
-    variance = sum((each - mean) * (each - mean) for each in differences) / (pairs - 1)
+    mean, deviation = mean_and_deviation(differences)
     factor = float(t.ppf((1 + confidence) / 2, pairs - 1))
-    return Difference(mean, factor * sqrt(variance / pairs), pairs)
+    return Difference(mean, factor * deviation / sqrt(pairs), pairs)
+
+
+def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
+    """The mean of one or more values, and their standard deviation, with n - 1; NaN of one.
+
+    By hand, for the NLL of a run may be NaN or infinite, which the statistics module refuses.
+
+    Example:
+        >>> mean_and_deviation([1.0, 3.0])
+        (2.0, 1.4142135623730951)
+    """
+    mean = sum(values) / len(values)
+    if len(values) == 1:
+        return mean, nan
+    return mean, sqrt(sum((each - mean) * (each - mean) for each in values) / (len(values) - 1))

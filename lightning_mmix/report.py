@@ -3,7 +3,6 @@
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import mean, stdev
 from typing import Any
 
 from lightning_mmix.differences import paired_difference
@@ -19,6 +18,7 @@ from lightning_mmix.findings import (
 )
 from lightning_mmix.pictures import pictures
 from lightning_mmix.runs import write_json
+from lightning_mmix.tables import spread
 
 _CAPTIONS = {
     "training": "What was logged while training, mean and one standard deviation over seeds.",
@@ -94,7 +94,7 @@ def _section(
     lines = ["", f"## {title}", "", *_row(header), *_row(["---", *["--:"] * (len(header) - 1)])]
     for name, values in first.items():
         digits = 2 if max(map(abs, values)) > 1 else 4
-        cells = [_spread(each[name], digits) for each in scores.values()]
+        cells = [spread(each[name], digits) for each in scores.values()]
         for _, each in others:
             found = paired_difference(each[name], values)
             cells.append(f"{found.mean:+.{digits}f} ± {found.half_width:.{digits}f}")
@@ -104,11 +104,6 @@ def _section(
 
 def _row(cells: Sequence[str]) -> list[str]:
     return [f"| {' | '.join(cells)} |"]
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    spread = f" ± {stdev(values):.{digits}f}" if len(values) > 1 else ""
-    return f"{mean(values):.{digits}f}{spread}"
 
 
 def _write_csv(path: Path, runs: Sequence[Run]) -> None:

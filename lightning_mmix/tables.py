@@ -1,13 +1,12 @@
 """Tables: values in, a rich Table out."""
 
 from collections.abc import Collection, Mapping, Sequence
-from statistics import mean, stdev
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lightning_mmix.differences import paired_difference
+from lightning_mmix.differences import mean_and_deviation, paired_difference
 from lightning_mmix.plan import Recipe
 from lightning_mmix.sites import Site
 
@@ -75,7 +74,7 @@ def score_table(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
     for name in first:
         table.add_column(name, justify="right", no_wrap=True)
     for arm, each in scores.items():
-        table.add_row(arm, *(_spread(each[name], f".{digits[name]}f") for name in first))
+        table.add_row(arm, *(spread(each[name], digits[name]) for name in first))
     table.add_section()
     for arm, each in others:
         cells = []
@@ -84,6 +83,12 @@ def score_table(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str 
             cells.append(f"{found.mean:+.{digits[name]}f} ± {found.half_width:.{digits[name]}f}")
         table.add_row(f"Δ {arm}", *cells)
     return table
+
+
+def spread(values: Sequence[float], digits: int) -> str:
+    """The mean of values ± their standard deviation, if there are several."""
+    mean, deviation = mean_and_deviation(values)
+    return f"{mean:.{digits}f}" + f" ± {deviation:.{digits}f}" * (len(values) > 1)
 
 
 def rendered(table: Table) -> str:
@@ -97,9 +102,3 @@ def rendered(table: Table) -> str:
 def _shape_and_depth(site: Site) -> tuple[str, str]:
     shape = "" if site.shape is None else f"({', '.join(map(str, ('B', *site.shape)))})"
     return shape, "" if site.depth is None else f"{site.depth:.0%}"
-
-
-def _spread(values: Sequence[float], form: str) -> str:
-    if len(values) == 1:
-        return f"{values[0]:{form}}"
-    return f"{mean(values):{form}} ± {stdev(values):{form}}"

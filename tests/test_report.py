@@ -1,6 +1,8 @@
 """The report and its pictures, of results that were not trained for."""
 
 import json
+import math
+import re
 
 import pytest
 import torch
@@ -103,3 +105,12 @@ def test_of_one_seed_there_is_a_report_without_deviations(results, tmp_path):
     page = (tmp_path / "report.md").read_text()
     assert "| accuracy % | 50.00 | 70.00 | +20.00 ± inf |" in page
     assert "one seed says nothing about others" in page
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_run_that_diverged_is_reported_as_such(results, tmp_path, value):
+    results["manifold mixup"][0]["clean"]["nll"] = value
+    write_report(tmp_path, results, ABOUT)
+    page = (tmp_path / "report.md").read_text()
+    assert re.search(rf"^\| NLL \| 0.4500 ± 0.0707 \| {value} ± nan", page, re.MULTILINE)
+    assert "no difference in NLL shown with 2 seeds" in page
