@@ -55,8 +55,10 @@ def interpolate_between(
         within itself, which don't count.
 
     Raises:
-        ValueError: If there is no such layer or only one class.
+        ValueError: If there is no such layer, only one class, or fewer than two steps.
     """
+    if steps < 2:
+        raise ValueError(f"expected steps ≥ 2, but got {steps}")
     predictor = model if isinstance(model, Predictor) else Predictor(model)
     network, target = predictor.model, predictor.target(batch)
     partner = other_class(target)
@@ -69,13 +71,18 @@ def interpolate_between(
             for lam in lams:
                 with mixing(gates, MixPlan(layer, lam, partner), input=x):
                     log_probs, labels = samples(predictor(batch), target, predictor.form)
-                probs = log_probs.exp()
-                own, other = (probs.gather(1, y[:, None])[:, 0] for y in (labels, labels[partner]))
-                found = torch.stack([probs.max(1).values, own, other])
+                found = _chances(log_probs, labels, labels[partner])
                 rows.append(found[:, differs].mean(1).cpu())
     finally:
         gates.remove()
     return Interpolation(lams, *torch.stack(rows, 1))
+
+
+def _chances(log_probs: Tensor, own: Tensor, other: Tensor) -> Tensor:
+    """The probabilities of the likeliest class, of one's own and of the partner's."""
+    probs = log_probs.exp()
+    of = (probs.gather(1, labels[:, None])[:, 0] for labels in (own, other))
+    return torch.stack([probs.max(1).values, *of])
 
 
 def other_class(target: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import argparse
 import platform
 import shlex
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, get_args
@@ -16,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lightning_mmix.comparison import RunFailedError, Slot, carry_out, claim, result_of, slots
 from lightning_mmix.findings import Results, clean_scores, findings, table
 from lightning_mmix.report import write_report
+from lightning_mmix.robustness import Units
 from lightning_mmix.runs import Task, Way
 from lightning_mmix.scores import Form
 from lightning_mmix.tables import score_table
@@ -45,23 +47,26 @@ def compare(args: Sequence[str]) -> Results:
     Raises:
         SystemExit: With one sentence, if the arguments do not fit or a run fails.
     """
+    if find_spec("scipy") is None:  # now, and not after hours of training
+        raise SystemExit("scipy is needed to compare: pip install 'lightning-mmix[report]'")
     options, rest, ways = _parsed(args)
     tasks = [
         Task(arm, way, seed, [*rest, *overlays], _measuring(options))
         for seed in range(options.seeds)
         for arm, (way, overlays) in ways.items()
     ]
-    places = slots(options.jobs, options.gpus_per_run)
     try:
-        _run(tasks, options.out, places)
+        _run(tasks, options.out, options.places)
     except RunFailedError as error:
         raise SystemExit(f"lightning-mmix compare: {error}") from None
+    except KeyboardInterrupt:
+        raise SystemExit("stopped; the same command goes on with what is not done") from None
     results = {
         arm: [run for task in tasks if task.arm == arm and (run := result_of(task, options.out))]
         for arm in ways
     }
     command = shlex.join(["lightning-mmix", "compare", *args])
-    write_report(options.out, results, _about(command, results, places))
+    write_report(options.out, results, _about(command, results, options.places))
     _show(results, options.out)
     return results
 
@@ -80,9 +85,15 @@ def _parsed(
     try:
         ways = dict(map(_way, options.arms))
         _refuse_twice(options.arms, ways)
-        overlays = {arm: _contents(more) for arm, (_, more) in ways.items()}
-        spec = {"config": _contents(rest), "arguments": rest, "measuring": _measuring(options)}
-        claim(options.out, {**spec, "overlays": overlays})
+        spec = {
+            "config": _contents(rest),
+            "arguments for LightningCLI": rest,
+            "options of measuring": _measuring(options),
+            **{f"lines for {arm}": _contents(more) for arm, (_, more) in ways.items()},
+        }
+        _refuse_units(options)
+        options.places = slots(options.jobs, options.gpus_per_run)
+        claim(options.out, spec)
     except (OSError, ValueError) as error:
         parser.error(str(error))
     return options, rest, ways
@@ -155,6 +166,11 @@ def _way(arm: str) -> tuple[str, tuple[Way, list[str]]]:
     if not Path(arm).is_file():
         raise ValueError(f"expected arms of {', '.join(_ARMS)} or a YAML file, but got {arm!r}")
     return Path(arm).stem, ("config", [f"--config={arm}"])
+
+
+def _refuse_units(options: argparse.Namespace) -> None:
+    low, high = options.range or (0.0, 1.0)
+    Units(low, high, _number(options.mean), _number(options.std))
 
 
 def _refuse_twice(arms: Sequence[str], ways: Mapping[str, object]) -> None:

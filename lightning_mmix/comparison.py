@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -10,12 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple
+from urllib.parse import quote
 
 import torch
 
 from lightning_mmix.runs import RESULT, Task, write_json
 
 SPEC = "comparison.json"
+
+_TOLD = 3  # lines of the log of a run that failed
 
 Slot = Mapping[str, str]  # what the environment of a run has of its own
 
@@ -25,26 +27,25 @@ class RunFailedError(RuntimeError):
 
 
 def claim(folder: Path, spec: Mapping[str, Any]) -> None:
-    """Have a folder hold one comparison only, which may go on and get more seeds.
+    """Have a folder hold one comparison only, which may go on and get more seeds and arms.
 
     Args:
         folder: Made if it is not there.
-        spec: What makes runs comparable, in plain containers.
+        spec: What makes runs comparable, by names that a message can use, in plain containers.
 
     Raises:
         ValueError: If the folder holds a comparison of another kind.
     """
     path = folder / SPEC
-    if path.exists():
-        before = json.loads(path.read_text())
-        differing = [key for key in spec if before.get(key) != spec[key]]
-        if differing:
-            raise ValueError(
-                f"{folder} holds a comparison with other {' and '.join(differing)}; "
-                "take another --out, or delete the folder"
-            )
+    before = json.loads(path.read_text()) if path.exists() else {}
+    differing = [key for key in spec if before.get(key, spec[key]) != spec[key]]
+    if differing and any(folder.glob(f"runs/*/{RESULT}")):
+        raise ValueError(
+            f"{folder} holds a comparison with other {' and '.join(differing)}; "
+            "take another --out, or delete the folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(path, spec)
+    write_json(path, {**before, **spec})
 
 
 def slots(jobs: int | None, gpus_per_run: int = 1) -> list[Slot]:
@@ -53,21 +54,29 @@ def slots(jobs: int | None, gpus_per_run: int = 1) -> list[Slot]:
     Args:
         jobs: How many at most; None for as many as there are GPUs, or up to four on a processor.
         gpus_per_run: How many GPUs each run gets.
+
+    Raises:
+        ValueError: If there is no place.
     """
+    if (jobs is not None and jobs < 1) or gpus_per_run < 1:
+        raise ValueError(f"expected runs of at least 1 at once, but got {jobs}, {gpus_per_run}")
     gpus = _gpus()
     if gpus:
         groups = [gpus[i : i + gpus_per_run] for i in range(0, len(gpus), gpus_per_run)]
         whole = [group for group in groups if len(group) == gpus_per_run]
+        if not whole:
+            raise ValueError(f"expected {gpus_per_run} GPUs for a run, but there are {len(gpus)}")
         return [{"CUDA_VISIBLE_DEVICES": ",".join(group)} for group in whole[:jobs]]
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     cores = cores or 1
     number = jobs or min(cores, 4)
-    return [{"OMP_NUM_THREADS": str(max(1, cores // number))}] * number
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, cores // number))
+    return [{"OMP_NUM_THREADS": threads}] * number
 
 
 def folder_of(task: Task, folder: Path) -> Path:
     """Where a run leaves its log and its result."""
-    return folder / "runs" / f"{re.sub(r'[^a-zA-Z0-9]+', '-', task.arm)}-{task.seed}"
+    return folder / "runs" / f"{quote(task.arm, safe='')}-{task.seed}"
 
 
 def result_of(task: Task, folder: Path) -> dict[str, Any] | None:
@@ -149,8 +158,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def _failure(task: Task, folder: Path) -> RunFailedError:
     log = folder_of(task, folder) / "log.txt"
     lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
-    last = next(filter(None, reversed(lines)), "it printed nothing")
-    return RunFailedError(f"the run of {task.arm}, seed {task.seed}, failed: {last} ({log})")
+    last = " ".join(list(filter(None, lines))[-_TOLD:]) or "it printed nothing"
+    hint = "; --arms none manifold leaves this one out" if task.way == "input" else ""
+    return RunFailedError(f"the run of {task.arm}, seed {task.seed}, failed: {last} ({log}){hint}")
 
 
 def _gpus() -> list[str]:

@@ -24,8 +24,8 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
-        """Whether the interval leaves out zero."""
-        return abs(self.mean) > self.half_width
+        """Whether the interval leaves out zero, and has a width at all to judge by."""
+        return abs(self.mean) > self.half_width > 0
 
     def verdict(self, *, higher_is_better: bool) -> Verdict:
         """What it says, if more is better, or if less is."""

@@ -1,6 +1,7 @@
 """Findings: the scores of several runs of each way to train, and what can be said of them."""
 
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from statistics import mean
 from typing import Any
 
@@ -96,6 +97,8 @@ def _sentence(arm: str, base: str, name: str, found: Difference) -> str:
     number = f"{found.mean:+.{digits}f}{unit}"
     if found.pairs == 1:
         return f"{arm} against {base}: {label} {number}; one seed says nothing about others."
+    if not isfinite(found.mean):
+        return f"{arm} against {base}: {label} can't be compared, since a run gave NaN or infinity."
     low, high = found.mean - found.half_width, found.mean + found.half_width
     if not found.is_clear:
         says = f"no difference in {label} shown with {found.pairs} seeds"

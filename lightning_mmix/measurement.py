@@ -4,7 +4,7 @@ import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -20,7 +20,7 @@ from lightning_mmix.predictions import Predictor
 from lightning_mmix.robustness import Evaluation, Numbers, Units
 from lightning_mmix.scores import Form, temperature_scaling, tempered
 from lightning_mmix.tally import Tally
-from lightning_mmix.visits import Stage, has, of_all_ranks, visited
+from lightning_mmix.visits import has, of_all_ranks, stage_of, visited
 
 _INTERPOLATED = 4  # batches
 _MOST_PREDICTIONS = 2**26  # numbers to fit a temperature to: 256 MiB
@@ -84,8 +84,7 @@ def measure(
         ``clean``, ``tempered``, ``temperature``, ``bins``, ``spectrum``, ``interpolation`` and
         ``conditions``; otherwise the reason, as ``unmeasured``.
     """
-    run = partial(visited, trainer, model, data)
-    stage: Stage = "test" if has(model, data, "test") else "validate"
+    run, stage = partial(visited, trainer, model, data), stage_of(model, data)
     collected = _Collected(instructions.predictor(model))
     if stage == "test" and has(model, data, "validation"):
         run("validate", collected.visit)
@@ -135,8 +134,8 @@ class _Look:
         self._spectra: Spectra | None = None
         self._paths: dict[str, list[Interpolation]] = {}
         self._low, self._high = float("inf"), float("-inf")
-        self._kind: Literal["images", "values", "other"] = "other"
-        self._channels = 1
+        self._kind, self._channels = "other", 1  # or images, or values
+        self._unperturbed = ""  # why inputs were left as they are
 
     def visit(self, batch: Any, batch_idx: int, count: int) -> None:
         if self.problem is not None:
@@ -149,8 +148,10 @@ class _Look:
         except (TypeError, ValueError) as error:
             self.problem = str(error)
             return
-        with suppress(TypeError, ValueError):  # of inputs in several tensors
+        try:
             self._look_at_input(self._predictor.input(batch), self._predictor.target(batch))
+        except (TypeError, ValueError) as error:
+            self._unperturbed = str(error)
         if batch_idx < _INTERPOLATED:
             self._interpolate(batch, self._spectra.layers)
 
@@ -172,6 +173,7 @@ class _Look:
         largest = partial(self._trainer.strategy.reduce, reduce_op="max")
         spectra = {} if self._spectra is None else self._spectra.compute(largest)
         return {
+            "unperturbed": self._unperturbed,
             "clean": _plain(clean),
             "bins": bins,
             "temperature": None if temperature is None else float(temperature),

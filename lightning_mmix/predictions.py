@@ -164,6 +164,12 @@ def _fitted(tensor: Tensor, target: Tensor) -> Tensor | None:
 
 
 def _refuse_no_labels(preds: Tensor, target: Tensor) -> None:
+    if preds.shape == target.shape and target.dim() == 2 and target.shape[1] > 1:
+        if len(target) > 1 and (target.sum(1) == 1).all() and (target.amax(1) == 1).all():
+            raise ValueError(
+                f"expected labels of shape (N,), but got {describe(target)}, one-hot; have the "
+                "data give the number of the class"
+            )
     classes = preds.shape[1] if preds.dim() > target.dim() else 2
     if not ((target >= 0) & (target < classes)).all():
         raise ValueError(

@@ -22,7 +22,7 @@ from lightning_mmix.tables import spread
 
 _CAPTIONS = {
     "training": "What was logged while training, mean and one standard deviation over seeds.",
-    "reliability": "Accuracy of the test samples of all seeds by confidence; ECE and gap (mean "
+    "reliability": "Accuracy of the samples of all seeds by confidence; ECE and gap (mean "
     "confidence minus accuracy) are means over seeds.",
     "robustness": "Accuracy under each condition, mean and one standard deviation over seeds.",
     "spectrum": "Singular values of the centred hidden states of each class, means over seeds.",
@@ -52,26 +52,32 @@ def _page(results: Results, about: Mapping[str, Any], names: Sequence[str]) -> I
     runs = [run for each in results.values() for run in each]
     yield from ("# Comparison: " + ", ".join(results), "", "```sh", about["command"], "```", "")
     yield from (f"- {key}: {value}" for key, value in about.items() if key != "command")
-    unmeasured = [run["unmeasured"] for run in runs if "unmeasured" in run]
-    if not unmeasured:
-        yield from ("", "## Findings", *_grouped(findings(results)), "")
-        yield (
-            "An interval is Student's, over differences between runs of the same seed. Of twenty "
-            "comparisons without any difference, one shows one by chance."
-        )
-        yield from _section("Scores", results, clean_scores)
-        yield from _section("Calibration", results, calibration_scores)
-        yield "T is the temperature fitted on validation data; gap is confidence minus accuracy."
-        yield from _section("Accuracy under conditions", results, family_scores)
-        yield "In percent, means over the strengths of a family; every one is in `results.csv`."
-        yield from _section("Spectrum", results, spectrum_scores)
-        yield "Of the centred states of a class, a mean over classes."
-    else:
+    if reason := runs[0].get("unperturbed"):
+        yield f"- inputs as they are, and not attacked or interpolated, since {reason}"
+    if unmeasured := [run["unmeasured"] for run in runs if "unmeasured" in run]:
         yield from ("", f"Only what the module logs is compared, since {unmeasured[0]}.")
+    else:
+        yield from _measured(results)
     yield from _section("What the module logs", results, lambda run: run["own"])
     for name in names:
         caption = _CAPTIONS[name.removesuffix(".png").split("-")[0]]
         yield from ("", f"![{name.removesuffix('.png')}]({name})", "", f"*{caption}*")
+
+
+def _measured(results: Results) -> Iterator[str]:
+    """What was measured of classifiers."""
+    yield from ("", "## Findings", *_grouped(findings(results)), "")
+    yield (
+        "An interval is Student's, over differences between runs of the same seed. Of twenty "
+        "comparisons without any difference, one shows one by chance."
+    )
+    yield from _section("Scores", results, clean_scores)
+    yield from _section("Calibration", results, calibration_scores)
+    yield "gap is confidence minus accuracy; T, if there is one, was fitted on validation data."
+    yield from _section("Accuracy under conditions", results, family_scores)
+    yield "In percent, means over the strengths of a family; every one is in `results.csv`."
+    yield from _section("Spectrum", results, spectrum_scores)
+    yield "Of the centred states of a class, a mean over classes."
 
 
 def _grouped(sentences: Sequence[str]) -> Iterator[str]:

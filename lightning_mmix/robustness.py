@@ -31,7 +31,7 @@ class Units:
         std: What they were divided by then.
 
     Raises:
-        ValueError: If the range is empty.
+        ValueError: If the range is empty, or a std is not above 0.
     """
 
     low: float = 0.0
@@ -42,6 +42,8 @@ class Units:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(f"expected a range with low < high, but got {self.low}, {self.high}")
+        if not (torch.tensor(self.std) > 0).all():
+            raise ValueError(f"expected a std > 0, but got {self.std}")
 
     def of_data(self, x: Tensor) -> Tensor:
         """What a network gets, in the units of the data, at least in single precision.

@@ -24,6 +24,7 @@ from typing_extensions import override
 from lightning_mmix.callback import ManifoldMixup, mixups_of
 from lightning_mmix.layers import INPUT
 from lightning_mmix.measurement import Instructions, measure
+from lightning_mmix.visits import stage_of
 
 TASK, RESULT = "task.json", "result.json"
 
@@ -88,6 +89,7 @@ class _RunCLI(LightningCLI):
         set_way(trainer, model, task.way)
         if trainer.progress_bar_callback is not None:
             trainer.progress_bar_callback.disable()  # nobody looks at it
+        stage_of(model, data)  # that there is something to measure on, before it is trained
         own, history = trainer.loggers, History()
         trainer.loggers = [*own, history]
         started = time.perf_counter()

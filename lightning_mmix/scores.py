@@ -26,11 +26,16 @@ def log_probabilities(preds: Tensor, form: Form = "logits", *, binary: bool = Fa
         all further dimensions.
 
     Raises:
-        ValueError: If the shape or the form does not fit.
+        ValueError: If the shape or the form does not fit, or a probability is out of range.
     """
     if form not in ("logits", "probabilities"):
         raise ValueError(f"expected form 'logits' or 'probabilities', but got {form!r}")
     wide = preds.to(torch.promote_types(preds.dtype, torch.float32))
+    if form == "probabilities" and ((wide < 0) | (wide > 1 + 1e-3)).any():
+        raise ValueError(
+            f"expected probabilities in [0, 1], but got {wide.min():.3g} to {wide.max():.3g}; "
+            "are they logits?"
+        )
     if binary:
         score = wide.flatten()
         if form == "logits":
@@ -38,7 +43,8 @@ def log_probabilities(preds: Tensor, form: Form = "logits", *, binary: bool = Fa
         return torch.stack([torch.log1p(-score), score.log()], 1)
     if preds.dim() < 2 or preds.shape[1] < 2:
         raise ValueError(
-            f"expected preds of shape (N, C, ...) with C ≥ 2, but got {tuple(preds.shape)}"
+            f"expected preds of shape (N, C, ...) with C ≥ 2, but got {tuple(preds.shape)}; "
+            "one score a label has the shape of the labels"
         )
     rows = wide.movedim(1, -1).flatten(0, -2)
     return rows.log_softmax(-1) if form == "logits" else rows.log()

@@ -81,6 +81,22 @@ def visited(
     return {name: float(value) for loader in logged for name, value in loader.items()}
 
 
+def stage_of(model: LightningModule, data: LightningDataModule | None) -> Stage:
+    """What a module is measured in: testing, or for want of it validation.
+
+    Raises:
+        ValueError: If it has neither.
+    """
+    if has(model, data, "test"):
+        return "test"
+    if has(model, data, "validation"):
+        return "validate"
+    raise ValueError(
+        "expected a module with a test_step and test data, or a validation_step and validation "
+        "data, to measure it on"
+    )
+
+
 def has(model: LightningModule, data: LightningDataModule | None, stage: str) -> bool:
     """Whether there are a step and a loader for it."""
     loader = f"{'val' if stage == 'validation' else stage}_dataloader"

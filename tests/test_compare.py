@@ -23,8 +23,10 @@ from lightning_mmix.compare import compare
 from lightning_mmix.comparison import RunFailedError, carry_out, claim, folder_of, result_of, slots
 from lightning_mmix.findings import clean_scores, table
 from lightning_mmix.runs import History, Task, _RunCLI, set_way
+from lightning_mmix.visits import stage_of
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
+ARMS = ["none", "manifold", str(EXAMPLES / "input_mixup.yaml")]
 QUICK = ["--fast", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1"]
 
 
@@ -39,8 +41,7 @@ def examples():
 def compared(examples, tmp_path_factory):
     """A comparison with an overlay beside two of the ways."""
     folder = tmp_path_factory.mktemp("compared")
-    arms = ["none", "manifold", str(EXAMPLES / "input_mixup.yaml")]
-    return folder, compare([*examples, "--arms", *arms, "--out", str(folder)])
+    return folder, compare([*examples, "--arms", *ARMS, "--out", str(folder)])
 
 
 def test_every_way_is_trained_with_every_seed(compared):
@@ -88,18 +89,19 @@ def test_the_report_shows_the_means_and_all_pictures(compared):
 def test_a_finished_comparison_is_not_trained_again(compared, examples, monkeypatch):
     folder, results = compared
     monkeypatch.setattr(comparison, "_start", None)
-    arms = ["none", "manifold", str(EXAMPLES / "input_mixup.yaml")]
-    assert compare([*examples, "--arms", *arms, "--out", str(folder)]) == results
+    assert compare([*examples, "--arms", *ARMS, "--out", str(folder)]) == results
 
 
 def test_another_comparison_is_not_mixed_into_the_folder(compared, examples, capsys):
     folder, _ = compared
     with pytest.raises(SystemExit):
         compare([*examples, "--trainer.max_epochs=3", "--out", str(folder)])
-    assert "holds a comparison with other arguments" in capsys.readouterr().err
+    assert (
+        "holds a comparison with other arguments for LightningCLI; take" in capsys.readouterr().err
+    )
     with pytest.raises(SystemExit):
         compare([*examples, "--samples", "7", "--out", str(folder)])
-    assert "holds a comparison with other measuring" in capsys.readouterr().err
+    assert "holds a comparison with other options of measuring; take" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -109,6 +111,9 @@ def test_another_comparison_is_not_mixed_into_the_folder(compared, examples, cap
         (["--config", "a.yaml", "--seeds", "1"], "expected --seeds of at least 2 to compare"),
         (["--config", "a.yaml"], "No such file or directory: 'a.yaml'"),
         (["--config", "a.yaml", "--arms", "nothing"], "expected arms of none, input, manifold or"),
+        (["--config", __file__, "--std", "0"], "expected a std > 0, but got 0.0"),
+        (["--config", __file__, "--range", "1", "0"], "expected a range with low < high"),
+        (["--config", __file__, "--jobs", "-1"], "expected runs of at least 1 at once, but got -1"),
     ],
 )
 def test_bad_arguments_are_refused_in_a_sentence(tmp_path, capsys, monkeypatch, args, message):
@@ -184,6 +189,13 @@ def test_a_config_that_fit_prints_can_be_compared(examples, tmp_path, capsys, mo
     assert found["clean"]["samples"] > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*GPU available")
+def test_a_module_without_anything_to_measure_on_is_not_trained():
+    module = Net()
+    with pytest.raises(ValueError, match="expected a module with a test_step and test data, or"):
+        stage_of(module, None)
+
+
 def test_the_history_holds_the_mean_of_each_epoch():
     history = History()
     history.log_metrics({"loss": 1.0, "epoch": 0})
@@ -195,15 +207,27 @@ def test_the_history_holds_the_mean_of_each_epoch():
     }
 
 
-def test_a_folder_may_be_claimed_again_for_the_same_only(tmp_path):
-    claim(tmp_path / "a", {"config": ["x"], "arguments": []})
-    claim(tmp_path / "a", {"config": ["x"], "arguments": []})
+def test_a_folder_with_a_result_may_get_more_but_nothing_else(tmp_path):
+    claim(tmp_path, {"config": ["x"]})
+    claim(tmp_path, {"config": ["y"]})  # nothing was done yet
+    own = folder_of(Task("a", "none", 0, []), tmp_path)
+    own.mkdir(parents=True)
+    (own / "result.json").write_text("{}")
+    claim(tmp_path, {"config": ["y"], "lines for b": ["z"]})
     with pytest.raises(ValueError, match="holds a comparison with other config; take another"):
-        claim(tmp_path / "a", {"config": ["y"], "arguments": []})
+        claim(tmp_path, {"config": ["x"]})
+    with pytest.raises(ValueError, match="with other lines for b; take another"):
+        claim(tmp_path, {"lines for b": ["c"]})
+
+
+def test_every_arm_has_a_folder_of_its_own(tmp_path):
+    arms = ["manifold mixup", "manifold_mixup", "manifold-mixup", "ä", "ö", "a/b"]
+    assert len({folder_of(Task(arm, "none", 0, []), tmp_path) for arm in arms}) == len(arms)
 
 
 def test_runs_share_gpus_or_cores(monkeypatch):
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
     assert slots(1) == [{"OMP_NUM_THREADS": str(cores)}]
     assert slots(2 * cores) == [{"OMP_NUM_THREADS": "1"}] * 2 * cores
@@ -212,14 +236,29 @@ def test_runs_share_gpus_or_cores(monkeypatch):
     assert slots(None, 2) == [{"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "2,3"}]
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7,GPU-x,4,5")
     assert slots(1, 3) == [{"CUDA_VISIBLE_DEVICES": "3,7,GPU-x"}]
+    with pytest.raises(ValueError, match="expected 6 GPUs for a run, but there are 5"):
+        slots(None, 6)
 
 
 def started(examples, folder):
     code = "import sys; from lightning_mmix.compare import compare; compare(sys.argv[1:])"
-    options = [*examples, "--arms", "none", "manifold", "--out", str(folder)]
+    options = [*examples, "--arms", *ARMS, "--out", str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen([sys.executable, "-c", code, *options], env=environment, **quiet)
+
+
+def stopped(process, folder, how):
+    """Stop a comparison after its next run, and see that none goes on."""
+    before = len(list(folder.glob("runs/*/result.json")))
+    while len(list(folder.glob("runs/*/result.json"))) <= before:
+        time.sleep(0.1)
+    process.send_signal(how)
+    assert process.wait() != 0
+    time.sleep(3)
+    running = subprocess.run(["ps", "ax"], capture_output=True, text=True, check=True).stdout
+    assert str(folder) not in running
+    return {path: path.stat().st_mtime for path in folder.glob("runs/*/result.json")}
 
 
 def scores_in(folder):
@@ -228,40 +267,22 @@ def scores_in(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_a_comparison_that_was_stopped_ends_with_the_same_results(examples, tmp_path, how):
-    whole, halved = tmp_path / "whole", tmp_path / "halved"
-    assert started(examples, whole).wait() == 0
-    process = started(examples, halved)
-    while not list(halved.glob("runs/*/result.json")):
-        time.sleep(0.1)
-    process.send_signal(how)
-    assert process.wait() != 0
-    time.sleep(3)
-    done = {path: path.stat().st_mtime for path in halved.glob("runs/*/result.json")}
-    assert len(done) < 4
-    assert (
-        str(halved)
-        not in subprocess.run(["ps", "ax"], capture_output=True, text=True, check=True).stdout
-    )
-    assert started(examples, halved).wait() == 0
-    assert scores_in(halved) == scores_in(whole)
+def test_a_comparison_that_was_stopped_ends_with_the_same_results(examples, compared, tmp_path):
+    done = stopped(started(examples, tmp_path), tmp_path, signal.SIGINT)
+    done |= stopped(started(examples, tmp_path), tmp_path, signal.SIGKILL)
+    assert len(done) < 6
+    assert started(examples, tmp_path).wait() == 0
+    assert scores_in(tmp_path) == scores_in(compared[0])
     assert {path: path.stat().st_mtime for path in done} == done
 
 
 @pytest.mark.slow
-def test_runs_of_two_processes_each_are_measured_as_a_whole(examples, tmp_path):
-    options = [
-        "--trainer.devices=2",
-        "--trainer.strategy=ddp",
-        "--jobs=1",
-        "--arms",
-        "none",
-        "manifold",
-    ]
-    results = compare([*examples, *options, "--out", str(tmp_path)])
-    for runs in results.values():
-        for run in runs:
-            assert run["clean"]["samples"] == 797
-            assert run["clean"]["nll"] == pytest.approx(run["own"]["test/nll"], abs=1e-5)
-            assert {row["samples"] for row in run["conditions"]} == {797}
+def test_a_run_of_two_processes_is_measured_as_a_whole(examples, tmp_path):
+    options = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    own = [arg for arg in examples if arg != "--fast"]
+    task = Task("one", "manifold", 0, [*own, *options], {"fast": True})
+    carry_out([task], tmp_path, slots(1), print)
+    run = result_of(task, tmp_path)
+    assert run["clean"]["samples"] == 797
+    assert run["clean"]["nll"] == pytest.approx(run["own"]["test/nll"], abs=1e-5)
+    assert {row["samples"] for row in run["conditions"]} == {797}

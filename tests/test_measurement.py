@@ -90,7 +90,7 @@ def scores(preds, target):
 
 def test_a_measurement_is_made_of_plain_containers(after_fit):
     _, found = after_fit
-    assert found.keys() == KEYS | {"stage", "own"}
+    assert found.keys() == KEYS | {"stage", "own", "unperturbed"}
     assert found["stage"] == "test"
     assert json.loads(json.dumps(found, allow_nan=False)) == found
 
@@ -273,7 +273,7 @@ class Binary(Measured):
 def test_two_classes_with_one_score_are_measured_too():
     data = [[(x, y.float() % 2) for x, y in part] for part in (VALID, TEST)]
     found = measured(Binary(), Both(*data))
-    assert found.keys() == KEYS | {"stage", "own"}
+    assert found.keys() == KEYS | {"stage", "own", "unperturbed"}
     assert len(found["spectrum"]["net.1"]) == 2
     assert list(found["interpolation"]) == ["input", "net.1"]
 

@@ -251,3 +251,11 @@ def test_a_batch_follows_the_parameters_of_its_model():
     batch = on_device_of(model, {"x": X, "y": [Y, "meta"]})
     assert {batch["x"].device, batch["y"][0].device, device_of(model)} == {torch.device("meta")}
     assert on_device_of(nn.Linear(4, 3), batch := (X, Y)) is batch
+
+
+def test_one_hot_labels_are_not_taken_for_several_of_each_sample():
+    one_hot = torch.eye(3)[Y]
+    with pytest.raises(NoForwardError, match="one-hot; have the data give the number of the class"):
+        Predictor(OfX())((X, one_hot))
+    one_hot[0] = 1  # labels of a sample that has all three
+    assert Predictor(OfX())((X, one_hot)).shape == (7, 3)

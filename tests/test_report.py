@@ -113,4 +113,4 @@ def test_a_run_that_diverged_is_reported_as_such(results, tmp_path, value):
     write_report(tmp_path, results, ABOUT)
     page = (tmp_path / "report.md").read_text()
     assert re.search(rf"^\| NLL \| 0.4500 ± 0.0707 \| {value} ± nan", page, re.MULTILINE)
-    assert "no difference in NLL shown with 2 seeds" in page
+    assert "- NLL can't be compared, since a run gave NaN or infinity." in page

@@ -334,3 +334,8 @@ def test_what_a_distributed_sampler_repeats_is_not_scored():
 def test_a_row_can_be_made_again_of_its_containers():
     (row,) = rows(network(), [FGSM(0.3)])
     assert Row(**asdict(row)) == row
+
+
+def test_a_std_of_zero_is_refused():
+    with pytest.raises(ValueError, match=r"expected a std > 0, but got \[0.2, 0\]"):
+        Units(std=[0.2, 0])

@@ -223,3 +223,8 @@ def test_classes_are_tempered_up_to_a_shift_of_the_logits(form):
 def test_no_samples_have_no_temperature():
     with pytest.raises(ValueError, match="at least one sample to fit a temperature to, but got no"):
         temperature_scaling(LOGITS[:0], TARGET[:0])
+
+
+def test_logits_that_are_called_probabilities_are_refused():
+    with pytest.raises(ValueError, match=r"expected probabilities in \[0, 1\], but got -"):
+        log_probabilities(LOGITS, "probabilities")
