@@ -138,7 +138,7 @@ class CalibrationBins(SummedMetric):
     Args:
         num_bins: The number of bins, ≥ 1.
         binning: ``"width"``: equal bins of [0, 1], the last one with confidence 1. ``"mass"``:
-            bins of about equally many samples, put together of 4096 fine ones.
+            bins of about equally many samples, put together of many fine ones.
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
         kwargs: For :class:`torchmetrics.Metric`.
 
