@@ -1,6 +1,7 @@
 import math
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -114,3 +115,27 @@ def test_weights_that_are_all_zero_are_refused():
         ValueError, match=r"expected a layer with a weight > 0, but got \{'a': 0.0\}"
     ):
         Recipe(1, {"a": 0.0})
+
+
+@pytest.mark.parametrize("seed", [0, 2**53 + 1, 2**63, 2**64 - 1])
+def test_a_draw_is_that_of_a_fresh_generator_of_its_own(seed):
+    key = np.array([seed, 1], dtype=np.uint64)
+    own = np.random.Generator(np.random.Philox(key=key, counter=[0, 3, 7, 2]))
+    plan = draw(Recipe(2, LAYERS), 9, seed=seed, epoch=2, batch_idx=7, rank=3)
+    lam = own.beta(2, 2)
+    assert float(plan.lam) == max(lam, 1 - lam)
+    assert plan.partner.tolist() == own.permutation(9).tolist()
+
+
+def test_large_seeds_differ():
+    plans = [draw(Recipe(2, LAYERS), 9, seed=2**63 + i) for i in range(3)]
+    assert len({float(plan.lam) for plan in plans}) == 3
+
+
+def test_threads_do_not_disturb_each_other():
+    def lams(seed):
+        return [float(draw(Recipe(2, LAYERS), 9, seed=seed, batch_idx=i).lam) for i in range(500)]
+
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lams, range(4)))
+    assert together == [lams(seed) for seed in range(4)]
