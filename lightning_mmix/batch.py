@@ -90,8 +90,12 @@ def tensors(tree: Any) -> Iterator[Tensor]:
     """All tensors in nested mappings, sequences and dataclasses."""
     if isinstance(tree, Tensor):
         yield tree
-    for _, entry in entries(tree):
-        yield from tensors(entry)
+    elif type(tree) in (tuple, list):
+        for entry in tree:
+            yield from tensors(entry)
+    else:
+        for _, entry in entries(tree):
+            yield from tensors(entry)
 
 
 def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
@@ -150,6 +154,8 @@ def describe(batch: Any) -> str:
 
 def entries(tree: Any) -> list[tuple[Any, Any]]:
     """What a mapping, dataclass, namedtuple or sequence holds, by key; of anything else nothing."""
+    if type(tree) in (tuple, list):  # most batches
+        return list(enumerate(tree))
     if isinstance(tree, Mapping):
         return list(tree.items())
     if is_dataclass(tree) and not isinstance(tree, type):

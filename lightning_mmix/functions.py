@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from typing import Any
 
 import torch
 
 Function = Callable[..., Any]
+
+_looked_up = lru_cache(maxsize=1024)  # each is asked several times in every step
 
 
 def _names(text: str) -> frozenset[str]:
@@ -49,6 +52,7 @@ _FACTORS = _names("mul rmul imul")
 _DIVISIONS = _names("div truediv itruediv")
 
 
+@_looked_up
 def is_about_itself(func: Function) -> bool:
     """Whether a function asks for the tensor itself, or a Python number: shape, item."""
     if func.__name__ in ("__get__", "__set__"):
@@ -56,6 +60,14 @@ def is_about_itself(func: Function) -> bool:
     return func.__name__ in _ABOUT_ITSELF
 
 
+@_looked_up
+def asks_own_value(func: Function) -> bool:
+    """Whether a function asks for what both sides share, or for what only the own value has."""
+    is_special = func.__name__ in ("__set__", "register_hook") or asks_size(func)
+    return is_about_itself(func) and not is_special
+
+
+@_looked_up
 def is_in_place(func: Function) -> bool:
     """Whether a function writes into its first argument."""
     name = func.__name__
@@ -81,17 +93,20 @@ def keeps_statistics(func: Function) -> bool:
     return func.__name__ in _KEEPS_STATISTICS
 
 
+@_looked_up
 def asks_size(func: Function) -> bool:
     """Whether a function asks for a tensor's shape."""
     name = func.__name__
     return name in _SIZES or (name == "__get__" and _attribute(func) == "shape")
 
 
+@_looked_up
 def shape_argument(func: Function) -> int | None:
     """The position of the argument of which no more than shape, dtype and device are looked at."""
     return 0 if func.__name__ in _LIKE else 1 if func.__name__ in _AS else None
 
 
+@_looked_up
 def is_collective(func: Function) -> bool:
     """Whether a function speaks with other processes, which may have nothing paired."""
     return str(getattr(func, "__module__", "")).startswith("torch.distributed")
@@ -113,12 +128,25 @@ def is_additive(func: Function) -> bool:
     return func.__name__.strip("_") in _ADDITIVE
 
 
-@contextmanager
-def same_noise(func: Function, generator: torch.Generator | None = None) -> Iterator[None]:
-    """Give the generators back as they were after a first call of a random function."""
+@_looked_up
+def only_computes(func: Function) -> bool:
+    """Whether all that a function does is to compute a result from its arguments' values."""
+    is_special = is_in_place(func) or is_collective(func) or is_about_itself(func)
+    is_derivative = func.__name__ == "backward" or func is torch.autograd.grad
+    return not is_special and not is_derivative and shape_argument(func) is None
+
+
+def with_noise_to_come(func: Function, args: Any, kwargs: Any) -> Any:
+    """Call a function; if it is random, give the generators back as they were before."""
     if func.__name__ not in _RANDOM:
-        yield
-    elif generator is not None:
+        return func(*args, **kwargs)
+    with _same_noise(kwargs.get("generator")):
+        return func(*args, **kwargs)
+
+
+@contextmanager
+def _same_noise(generator: torch.Generator | None) -> Iterator[None]:
+    if generator is not None:
         state = generator.get_state()
         yield
         generator.set_state(state)

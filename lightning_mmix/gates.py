@@ -11,7 +11,7 @@ from torch.utils.hooks import RemovableHandle
 
 from lightning_mmix.batch import describe, mapped, tensors
 from lightning_mmix.layers import INPUT, named_layers, select
-from lightning_mmix.mixing import mix
+from lightning_mmix.mixing import check_plan, mix_by
 from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import MixPlan
 from lightning_mmix.step import Step
@@ -46,7 +46,10 @@ class Gate:
             )
         plan = self.step.plan
         size = len(plan.partner)
-        mixed = changed(module, output, size, partial(_mix_along, plan=plan))
+        if isinstance(output, Tensor) and _is_hidden(output, size):
+            mixed = mix_by(plan, output)
+        else:
+            mixed = changed(module, output, size, partial(_mix_along, plan=plan))
         if mixed is output:
             raise _no_hidden_state(self.name, output, size)
         self.step.fired = True
@@ -167,6 +170,7 @@ def mixing(
     if plan is None:
         yield target
         return
+    check_plan(plan)
     name = plan.layer
     gates = (
         model if isinstance(model, Gates) else Gates(model, select(model, [name]), lasting=False)
@@ -220,8 +224,8 @@ def _is_hidden(leaf: Tensor, size: int) -> bool:
 
 def _mix_along(hidden: Tensor, dim: int, plan: MixPlan) -> Tensor:
     if dim == 0:
-        return mix(hidden, plan.lam, plan.partner)
-    return mix(hidden.transpose(0, dim), plan.lam, plan.partner).transpose(0, dim)
+        return mix_by(plan, hidden)
+    return mix_by(plan, hidden.transpose(0, dim)).transpose(0, dim)
 
 
 def _no_hidden_state(name: str, output: Any, batch_size: int) -> ValueError:

@@ -5,6 +5,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_mmix.kernels import interpolate_partners
+from lightning_mmix.plan import MixPlan
+
 
 def mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
     """Mix every sample of a batch with its partner: λ·h + (1 - λ)·h[π].
@@ -34,34 +37,71 @@ def mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
                 [0.7500]])
     """
     _check(hidden, lam, partner)
-    mixed: Tensor = _Mix.apply(hidden, lam, partner.to(hidden.device))
+    if not torch.compiler.is_compiling():
+        _check_values(lam, partner)
+    return _mix(hidden, lam, partner)
+
+
+def mix_by(plan: MixPlan, hidden: Tensor) -> Tensor:
+    """:func:`mix` as a plan says, whose values are taken as they are.
+
+    Args:
+        plan: The plan.
+        hidden: Shape (B, ...), floating point or complex.
+
+    Returns:
+        The mixed batch, shaped like ``hidden``.
+
+    Raises:
+        TypeError: If ``hidden`` is integer, boolean, sparse or nested.
+        ValueError: If a shape does not fit.
+    """
+    _check(hidden, plan.lam, plan.partner)
+    return _mix(hidden, plan.lam, plan.partner)
+
+
+def check_plan(plan: MixPlan) -> None:
+    """Look at the values of a plan that was made by hand.
+
+    Args:
+        plan: The plan.
+
+    Raises:
+        ValueError: If λ is out of range, or ``partner`` is no permutation (on the CPU).
+    """
+    _check_values(plan.lam, plan.partner)
+
+
+def _mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    function = _TraceableMix if is_traced else _Mix
+    mixed: Tensor = function.apply(hidden, lam, partner.to(hidden.device))
     return mixed
-
-
-def interpolate(first: Tensor, second: Tensor, lam: Tensor | float) -> Tensor:
-    """λ·first + (1 - λ)·second, differentiable in both; λ keeps its precision in half types."""
-    number = _number(lam)
-    if number is not None:
-        return torch.lerp(second, first, number)
-    # a tensor must have the dtype of what it weighs, and half precision would round it
-    wide = torch.promote_types(first.dtype, torch.float32)
-    weight = torch.as_tensor(lam).to(first.device, wide)
-    return torch.lerp(second.to(wide), first.to(wide), weight).to(first.dtype)
 
 
 class _Mix(torch.autograd.Function):
     @staticmethod
+    def forward(ctx: Any, hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
+        ctx.lam = lam
+        ctx.save_for_backward(partner)
+        return interpolate_partners(hidden, lam, partner)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        # a permutation's adjoint is a gather by its inverse; autograd would scatter-add
+        inverse = _inverse(*ctx.saved_tensors)
+        is_last = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
+        return (interpolate_partners if is_last else _mix)(grad, ctx.lam, inverse), None, None
+
+
+class _TraceableMix(torch.autograd.Function):
+    """The same for torch.func and torch.compile; its context of its own costs 40 µs a call."""
+
+    backward = _Mix.backward
+
+    @staticmethod
     def forward(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
-        mixed = torch.empty_like(hidden)
-        number = _number(lam)
-        if number is None:
-            return mixed.copy_(interpolate(hidden, hidden.index_select(0, partner), lam))
-        # a gather keeps no memory format, so it works on the dimensions as they lie in memory;
-        # and what comes out is no view, for the next layer may write into it
-        order = sorted(range(hidden.dim()), key=hidden.stride, reverse=True)
-        lying, out = hidden.permute(order), mixed.permute(order)
-        torch.index_select(lying, order.index(0), partner, out=out)
-        return mixed.lerp_(hidden, number)
+        return interpolate_partners(hidden, lam, partner)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch's signature
@@ -69,28 +109,19 @@ class _Mix(torch.autograd.Function):
         ctx.save_for_backward(partner)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        # a permutation's adjoint is a gather by its inverse; autograd would scatter-add
-        return _Mix.apply(grad, ctx.lam, torch.argsort(ctx.saved_tensors[0])), None, None
-
-    @staticmethod
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         if in_dims[1:] == (None, None):
-            return _Mix.apply(inputs[0].movedim(in_dims[0], 1), *inputs[1:]), 1
+            return _TraceableMix.apply(inputs[0].movedim(in_dims[0], 1), *inputs[1:]), 1
         one = [
             [x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims, strict=True)]
             for i in range(info.batch_size)
         ]
-        return torch.stack([_Mix.apply(*each) for each in one]), 0
+        return torch.stack([_TraceableMix.apply(*each) for each in one]), 0
 
 
-def _number(lam: Tensor | float) -> float | None:
-    # exact in half precision, and without a kernel; but a graph has tensors only
-    if torch.compiler.is_compiling():
-        return None
-    if isinstance(lam, Tensor) and lam.device.type != "cpu":
-        return None
-    return float(lam)
+def _inverse(partner: Tensor) -> Tensor:
+    everyone = torch.arange(len(partner), device=partner.device)
+    return torch.empty_like(everyone).scatter(0, partner.long(), everyone)
 
 
 def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
@@ -112,8 +143,6 @@ def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
             f"expected a hidden state of shape (B, ...) and a partner of shape (B,), "
             f"but got {tuple(hidden.shape)} and {tuple(partner.shape)}"
         )
-    if not torch.compiler.is_compiling():
-        _check_values(lam, partner)
 
 
 def _check_values(lam: Tensor | float, partner: Tensor) -> None:

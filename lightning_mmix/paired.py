@@ -3,14 +3,14 @@
 import warnings
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.hooks import RemovableHandle
 
 from lightning_mmix.functions import (
     Function,
+    asks_own_value,
     asks_size,
     exchanges_memory,
     is_about_itself,
@@ -19,9 +19,9 @@ from lightning_mmix.functions import (
     is_in_place,
     is_linear,
     keeps_statistics,
+    only_computes,
     reshapes_in_place,
-    same_noise,
-    shape_argument,
+    with_noise_to_come,
 )
 from lightning_mmix.refusals import (
     LOSS_OUTSIDE_GRAPH,
@@ -31,13 +31,17 @@ from lightning_mmix.refusals import (
     of_unequal_length,
     under_transform,
 )
+from lightning_mmix.shared import change_of_number, with_shared_softmax
 from lightning_mmix.sides import (
+    LatePair,
     Pair,
     are_scalars,
     communicate,
     have_other_shapes,
+    hooked,
     is_opaque,
     like,
+    looks_at_shapes_only,
     on_own_value,
     ordinary,
     own_value,
@@ -62,13 +66,11 @@ class Paired(Tensor):
 
     @classmethod
     def __torch_function__(
-        cls,
-        func: Function,
-        types: Any,
-        args: Any = (),
-        kwargs: Any = None,
+        cls, func: Function, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run ``func`` on the first and on the second of every paired argument."""
+        if not torch.compiler.is_compiling() and asks_own_value(func):
+            return on_own_value(func, args, kwargs or {})
         return _dispatch(func, args, kwargs or {})
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -90,17 +92,23 @@ def is_paired(value: Any) -> bool:
 # fullgraph=True raises with the reason
 @torch.compiler.disable(reason=LOSS_OUTSIDE_GRAPH)  # type: ignore[no-untyped-call,untyped-decorator]
 def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
-    step = next((pair.step for _, pair in paired_in(args, kwargs)), None)
-    if step is None:
+    found = paired_in(args, kwargs)
+    if not found:
         return on_own_value(func, args, kwargs)
-    for handle in (_ask, _differentiate):
-        answer = handle(step, func, args, kwargs)
+    pair = found[0][1]
+    if not only_computes(func):
+        answer = _answer(pair.step, func, args, kwargs)
         if answer is not NotImplemented:
             return answer
     _refuse_transforms(func, args, kwargs)
     if is_in_place(func) or kwargs.get("out") is not None:
-        return _write(step, func, args, kwargs)
-    return _fork(step, func, args, kwargs)
+        return _write(pair.step, func, args, kwargs)
+    return _compute(pair, func, args, kwargs)
+
+
+def _answer(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
+    answer = _differentiate(step, func, args, kwargs)
+    return _ask(step, func, args, kwargs) if answer is NotImplemented else answer
 
 
 def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
@@ -108,12 +116,12 @@ def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     if is_collective(func):
         return communicate(func, args, kwargs)
     if func is Tensor.register_hook and not is_opaque(args[0], args[0].pair):
-        return _Handles(*(func(side(args[0], i), *args[1:], **kwargs) for i in (0, 1)))
+        return hooked(args[0], *args[1:], **kwargs)
     if asks_size(func) and have_other_shapes(args[0]):
         warnings.warn(OTHER_SIZES, stacklevel=4)
     if func.__name__ == "__set__" and is_about_itself(func):
         return on_own_value(func, (args[0], *ordinary(args[1:])), kwargs)
-    if is_about_itself(func) or _looks_at_shapes_only(func, args, kwargs):
+    if is_about_itself(func) or looks_at_shapes_only(func, args, kwargs):
         return on_own_value(func, args, kwargs)
     return NotImplemented
 
@@ -134,19 +142,29 @@ def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     return _zip(first, second, step)
 
 
+def _compute(pair: Pair, func: Function, args: Any, kwargs: Any) -> Any:
+    change = change_of_number(func, args, kwargs, pair)
+    if change is None:
+        return _fork(pair.step, *with_shared_softmax(func, args, kwargs))
+    own: Tensor = on_own_value(change, args[:1], {})
+    become_paired(own, LatePair(pair, change))
+    return own
+
+
 def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
-    with same_noise(func, kwargs.get("generator")):
-        first = func(*side(args, 0), **side(kwargs, 0))
-    if next(tensors_in(first), None) is None:
+    with torch._C.DisableTorchFunctionSubclass():  # the sides alone are computed with
+        own, others = side((args, kwargs), 0), side((args, kwargs), 1)
+        found = paired_in(args, kwargs)
+        opaque = any(is_opaque(tensor, pair) for tensor, pair in found)
+    first = with_noise_to_come(func, *own)
+    if not tensors_in(first):
         return on_own_value(func, args, kwargs)
-    others = side(args, 1)
     if keeps_statistics(func):  # which are the first's
-        others = tuple(_copy_of_state(step, other) for other in others)
-    second = func(*others, **side(kwargs, 1))
-    opaque = any(is_opaque(tensor, pair) for tensor, pair in paired_in(args, kwargs))
+        others = tuple(_copy_of_state(step, other) for other in others[0]), others[1]
+    second = func(*others[0], **others[1])
     if opaque and any(tensor.requires_grad for tensor in tensors_in(first)):
         _refuse_nonlinear(func, args)
-    return _zip(first, second, step, opaque=opaque, scalar=are_scalars(args, kwargs))
+    return _zip(first, second, step, opaque=opaque, scalar=are_scalars(found))
 
 
 def _write(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
@@ -156,12 +174,15 @@ def _write(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     if exchanges_memory(func):
         raise in_place(func, "by exchanging its memory")
     if (pair := pair_of(written)) is not None:
+        step.settle()
         if reshapes_in_place(func):
             on_own_value(func, args, kwargs)
         _on_both(func, args, kwargs)
         _refresh(written, pair)
     elif step.owns(written):
-        mixed = are_scalars(args, kwargs)  # a running mean of losses, not a count of labels
+        mixed = are_scalars(
+            paired_in(args, kwargs)
+        )  # a running mean of losses, not a count of labels
         func(*(ordinary(args) if mixed else side(args, 0)), **side(kwargs, 0))
     else:
         _write_ordinary(step, func, args, kwargs)
@@ -180,8 +201,7 @@ def _write_ordinary(step: Step, func: Function, args: Any, kwargs: Any) -> None:
 
 
 def _on_both(func: Function, args: Any, kwargs: Any) -> None:
-    with same_noise(func, kwargs.get("generator")):
-        func(*side(args, 0), **side(kwargs, 0))
+    with_noise_to_come(func, side(args, 0), side(kwargs, 0))
     func(*side(args, 1), **side(kwargs, 1))
 
 
@@ -196,7 +216,7 @@ def _zip(first: Any, second: Any, step: Step, *, opaque: bool = False, scalar: b
     if first is second:
         return first
     if isinstance(first, Tensor):
-        pair = Pair(first, second, step, opaque)
+        pair = Pair(first, second, step, is_opaque=opaque)
         own = own_value(pair, is_scalar=scalar)
         become_paired(own, pair)
         return own
@@ -210,27 +230,8 @@ def _zip(first: Any, second: Any, step: Step, *, opaque: bool = False, scalar: b
     return first
 
 
-class _Handles(NamedTuple):
-    """The handles of a hook on both sides."""
-
-    first: RemovableHandle
-    second: RemovableHandle
-
-    def remove(self) -> None:
-        self.first.remove()
-        self.second.remove()
-
-
 def _copy_of_state(step: Step, value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and step.owns(value) else value
-
-
-def _looks_at_shapes_only(func: Function, args: Any, kwargs: Any) -> bool:
-    position = shape_argument(func)
-    if position is None or position >= len(args):
-        return False
-    pairs = [tensor for tensor, _ in paired_in(args, kwargs)]
-    return len(pairs) == 1 and args[position] is pairs[0] and not have_other_shapes(pairs[0])
 
 
 def _refuse_transforms(func: Function, args: Any, kwargs: Any) -> None:

@@ -2,6 +2,7 @@
 
 import weakref
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ class Step:
         fired: Whether the plan's layer has run and was mixed.
         closed: Whether the step is over; nothing is paired from then on.
         went_backward: Whether a gradient was taken of a value that knows both targets.
+        late: The pairs whose sides may still have to be computed.
     """
 
     def __init__(self, plan: MixPlan, model: nn.Module | None = None) -> None:
@@ -25,6 +27,7 @@ class Step:
         self.fired = False
         self.closed = False
         self.went_backward = False
+        self.late: list[weakref.ref[Any]] = []
         self._model = model
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
         self._paired: list[weakref.ref[Tensor]] = []
@@ -47,6 +50,13 @@ class Step:
     def track(self, paired: Tensor) -> None:
         """Note a tensor that became paired, so that it can become ordinary again."""
         self._paired.append(weakref.ref(paired))
+
+    def settle(self) -> None:
+        """Have all sides computed, before what they follow from is written into."""
+        while self.late:
+            pair = self.late.pop()()
+            if pair is not None:
+                pair.settle()
 
     def close(self) -> None:
         """Give everything back; what is still paired keeps its own value as an ordinary tensor."""

@@ -6,8 +6,9 @@ from typing import Any
 from torch import Tensor
 from torch.utils._pytree import tree_map
 
+from lightning_mmix.kernels import interpolate
 from lightning_mmix.layers import INPUT
-from lightning_mmix.mixing import interpolate, mix
+from lightning_mmix.mixing import mix_by
 from lightning_mmix.paired import become_paired, is_paired
 from lightning_mmix.plan import MixPlan
 from lightning_mmix.sides import Pair
@@ -93,7 +94,7 @@ def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
 
 
 def _exchange(step: Step, value: Tensor) -> None:
-    mixed = mix(value.detach(), step.plan.lam, step.plan.partner)
+    mixed = mix_by(step.plan, value.detach())
     step.lend(value, data=value.detach())
     value.data = mixed
     step.fired = True

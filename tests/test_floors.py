@@ -8,8 +8,8 @@ import lightning_mmix
 PACKAGE = Path(lightning_mmix.__file__).parent
 # from the ground up: a module imports from those before it
 FLOORS = [
-    ["plan", "mixing", "layers", "batch", "scores", "calibration", "differences", "functions"],
-    ["step", "refusals", "sides", "paired", "targets", "tracing", "gates"],
+    ["plan", "kernels", "mixing", "layers", "batch", "scores", "calibration", "differences"],
+    ["functions", "step", "refusals", "sides", "shared", "paired", "targets", "tracing", "gates"],
     ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls", "predictions"],
     ["condition", "attacks", "distortions", "conditions", "look", "curves", "planes", "plots"],
     [

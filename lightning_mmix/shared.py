@@ -1,0 +1,77 @@
+"""What both sides of a paired tensor share, and is computed once."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from lightning_mmix.functions import Function, is_linear
+from lightning_mmix.sides import LatePair, Pair, is_opaque, pair_of
+
+_COPIES = (Tensor.detach, Tensor.clone)
+_NUMBERS = (int, float)
+_OF_NLL = ("weight", "ignore_index", "reduction")
+
+
+def change_of_number(
+    func: Function, args: Any, kwargs: Any, pair: Pair
+) -> Callable[[Tensor], Tensor] | None:
+    """What a call does, if it only scales, copies or detaches a number that is mixed already.
+
+    Args:
+        func: Any function of torch's.
+        args: Its arguments.
+        kwargs: Its arguments by keyword.
+        pair: That of the first paired tensor among them.
+
+    Returns:
+        The change, which is linear, so that it may be made to the mix as well as to the sides.
+    """
+    others = args[1:]
+    is_change = func in _COPIES or (is_linear(func, 0) and len(others) == 1)
+    if kwargs or not is_change or any(type(other) not in _NUMBERS for other in others):
+        return None
+    return (lambda number: func(number, *others)) if _is_mixed_number(args[0], pair) else None
+
+
+def with_shared_softmax(func: Function, args: Any, kwargs: Any) -> tuple[Function, Any, Any]:
+    """A call, but of a cross-entropy with paired labels that part which depends on them.
+
+    Args:
+        func: Any function of torch's.
+        args: Its arguments.
+        kwargs: Its arguments by keyword.
+
+    Returns:
+        Function, arguments and arguments by keyword of a call with the same result.
+    """
+    if func is not F.cross_entropy or len(args) != 2:
+        return func, args, kwargs
+    logits, labels = args
+    pair = pair_of(labels)
+    is_other = kwargs["label_smoothing"] or kwargs["reduce"] is not None
+    if (
+        is_other
+        or kwargs["size_average"] is not None
+        or pair is None
+        or pair_of(logits) is not None
+    ):
+        return func, args, kwargs
+    if pair.first.is_floating_point() or pair.first.ndim >= logits.ndim:
+        return func, args, kwargs
+    wide = logits.float() if torch.is_autocast_enabled(logits.device.type) else logits
+    options = {name: kwargs[name] for name in _OF_NLL}
+    return F.nll_loss, (F.log_softmax(wide, min(1, logits.ndim - 1)), labels), options
+
+
+def _is_mixed_number(tensor: Tensor, pair: Pair) -> bool:
+    if not (isinstance(tensor, Tensor) and pair_of(tensor) is pair and pair.is_mixed):
+        return False
+    with torch._C.DisableTorchFunctionSubclass():
+        if tensor.ndim or not pair.step.fired:
+            return False
+        if isinstance(pair, LatePair):
+            return not (tensor.is_leaf and tensor.requires_grad)
+        return not is_opaque(tensor, pair)
