@@ -44,6 +44,7 @@ def compared(examples, tmp_path_factory):
     return folder, compare([*examples, "--arms", *ARMS, "--out", str(folder)])
 
 
+@pytest.mark.slow
 def test_every_way_is_trained_with_every_seed(compared):
     _, results = compared
     assert list(results) == ["no mixing", "manifold mixup", "input_mixup"]
@@ -53,6 +54,7 @@ def test_every_way_is_trained_with_every_seed(compared):
     assert len(accuracies) == 6
 
 
+@pytest.mark.slow
 def test_what_is_measured_on_clean_data_is_what_the_module_logs(compared):
     for runs in compared[1].values():
         for run in runs:
@@ -61,6 +63,7 @@ def test_what_is_measured_on_clean_data_is_what_the_module_logs(compared):
             assert run["conditions"][0]["accuracy"] == run["clean"]["accuracy"]
 
 
+@pytest.mark.slow
 def test_the_folder_holds_every_number_of_every_run(compared):
     folder, results = compared
     kept = json.loads((folder / "results.json").read_text())
@@ -73,6 +76,7 @@ def test_the_folder_holds_every_number_of_every_run(compared):
         assert found == {**expected, "clean at T": str(run["tempered"]["accuracy"])}
 
 
+@pytest.mark.slow
 def test_the_report_shows_the_means_and_all_pictures(compared):
     folder, results = compared
     report = (folder / "report.md").read_text()
@@ -86,12 +90,14 @@ def test_the_report_shows_the_means_and_all_pictures(compared):
     assert {"training.png", "reliability.png", "robustness.png", "interpolation.png"} < pictures
 
 
+@pytest.mark.slow
 def test_a_finished_comparison_is_not_trained_again(compared, examples, monkeypatch):
     folder, results = compared
     monkeypatch.setattr(comparison, "_start", None)
     assert compare([*examples, "--arms", *ARMS, "--out", str(folder)]) == results
 
 
+@pytest.mark.slow
 def test_another_comparison_is_not_mixed_into_the_folder(compared, examples, capsys):
     folder, _ = compared
     with pytest.raises(SystemExit):
