@@ -1,0 +1,1 @@
+"""What Manifold Mixup costs a training step, beside no mixing and beside the alternatives."""

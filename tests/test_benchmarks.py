@@ -1,0 +1,174 @@
+"""The benchmarks measure what they say; how fast anything is, is no matter of tests."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from lightning.pytorch import Callback
+from torch.utils._python_dispatch import TorchDispatchMode
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT / "examples"))
+pytest.importorskip("greenlet")
+pytest.importorskip("torchbearer")
+
+from benchmarks import counts, lanes, loops, tables, workloads  # noqa: E402 - after the path
+
+TINY = workloads.TINY[0]
+KEPT = json.loads((ROOT / "examples" / "benchmarks" / "cpu.json").read_text())
+
+
+class Counter(Callback):
+    def __init__(self):
+        self.steps = 0
+
+    def on_train_batch_end(self, *_):
+        self.steps += 1
+
+
+def test_a_lane_of_lightning_takes_one_step_each_time():
+    counter = Counter()
+    lane = loops.lightning(TINY, "cpu", [counter])
+    lane()  # what comes before the first step
+    for number in range(1, 4):
+        lane()
+        assert counter.steps == number
+
+
+def test_a_lane_whose_fit_ends_is_refused():
+    lane = lanes.FrameworkLane(lambda loader: None, batch=None)
+    with pytest.raises(RuntimeError, match="expected a fit that goes on"):
+        lane()
+
+
+def test_a_lane_is_compared_with_its_neighbours(monkeypatch):
+    clock = iter([1.0, 10.0, 3.0, 20.0, 5.0, 7.0, 30.0, 9.0, 40.0, 1.0])
+    monkeypatch.setattr(lanes, "timed", lambda lane, steps: next(clock))
+    courses = lanes.race(int, {"one": int, "two": int}, 2, warm=0)
+    seconds = {
+        time: base for c in courses.values() for time, base in zip(c.lane, c.base, strict=True)
+    }
+    assert seconds == {10.0: 2.0, 20.0: 4.0, 30.0: 8.0, 40.0: 5.0}
+
+
+def test_a_course_gives_the_median_of_its_ratios():
+    course = lanes.Course(lane=[2.0, 6.0, 20.0], base=[1.0, 2.0, 4.0])
+    assert course.ratio == lanes.Spread(3.0, 2.5, 4.0)
+    assert course.added.median == 4.0
+
+
+WAYS = {
+    "loop": lambda: loops.raw(TINY, "cpu"),
+    "mixing": lambda: loops.with_mixing(TINY, "cpu", TINY.layer),
+    "usual": lambda: loops.usual(TINY, "cpu", TINY.layer),
+    "torchvision": lambda: loops.torchvision_mixup(TINY, "cpu"),
+    "timm": lambda: loops.timm_mixup(TINY, "cpu"),
+    "torchbearer": lambda: loops.bearer(TINY, "cpu"),
+    "torchbearer mixed": lambda: loops.bearer(TINY, "cpu", TINY.layer),
+    "lightning": lambda: loops.lightning(TINY, "cpu", loops.ours(TINY.layer)),
+    "mixin": lambda: loops.lightning(TINY, "cpu", loops.ours("input"), module=loops.MixinNet),
+}
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("way", WAYS)
+def test_every_way_trains_the_network(way, monkeypatch):
+    made = []
+    network = workloads.Workload.network
+    monkeypatch.setattr(
+        workloads.Workload, "network", lambda *a: made.append(network(*a)) or made[-1]
+    )
+    lane = WAYS[way]()
+    before = [p.clone() for p in made[0].parameters()]
+    for _ in range(3):
+        lane()
+    after = list(made[0].parameters())
+    assert not any(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+
+
+def test_every_layer_of_the_workloads_is_there():
+    for work in [*workloads.ON_CPU, *workloads.ON_GPU, TINY]:
+        with torch.device("meta"):
+            net = work.make()
+        assert work.layer in work.layers
+        for name in work.layers[1:]:
+            net.get_submodule(name)
+
+
+@pytest.mark.parametrize("work", workloads.ON_CPU[::2], ids=lambda work: work.name)
+def test_a_mixed_step_needs_at_most_one_hidden_state_more(work):
+    for row in counts.memory(work, "cpu"):
+        assert row["added_peak_bytes"] <= row["hidden_bytes"] + 2**14
+
+
+class Reads(TorchDispatchMode):
+    """Notes the tensors of which a value is read, for which the host would wait on a GPU."""
+
+    READS = ("_local_scalar_dense", "equal", "is_nonzero", "nonzero", "masked_select", "_unique2")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func.name().split("::")[1].split(".")[0] in self.READS:
+            self.seen.append((args[0].dtype, tuple(args[0].shape)))
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layer", TINY.layers)
+def test_no_value_but_that_of_lam_which_lies_on_the_cpu_is_read(layer):
+    seen = {}
+    for name, callbacks in {"without": [], "with": loops.ours(layer)}.items():
+        lane = loops.lightning(TINY, "cpu", callbacks)
+        for _ in range(3):
+            lane()
+        with Reads() as reads:
+            lane()
+        seen[name] = [read for read in reads.seen if read != (torch.float64, ())]
+    assert seen["with"] == seen["without"]
+
+
+def test_a_part_that_there_is_not_is_refused(monkeypatch, capsys):
+    main = pytest.importorskip("benchmarks.__main__")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "step"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "there is no part 'step'" in capsys.readouterr().err
+
+
+def test_the_readme_shows_the_results_that_are_kept():
+    readme = (ROOT / "README.md").read_text()
+    assert tables.step_table(KEPT["steps"]) in readme
+    assert tables.operation_table(KEPT["operation"]) in readme
+    assert f"{KEPT['machine']['cores']} cores of {KEPT['machine']['processor']}" in readme
+
+
+def test_all_kept_results_can_be_shown():
+    shown = tables.rendered(KEPT)
+    for work in workloads.ON_CPU:
+        assert work.name in shown
+    assert "not measured" in shown
+
+
+@pytest.mark.slow
+def test_the_command_measures_all_of_its_parts(tmp_path):
+    command = [sys.executable, "-m", "benchmarks", "--fast", "--out", str(tmp_path / "all.json")]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "PYTHONPATH": str(ROOT / "examples")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    results = json.loads((tmp_path / "all.json").read_text())
+    assert results.keys() == KEPT.keys()
+    assert results["ranks"]["collectives_with"] == results["ranks"]["collectives_without"] > 0
+    assert [row["recompiled"] for row in results["compiled"]] == [0]
+    assert [row["graphs"] for row in results["compiled"]] == [len(TINY.layers)]
+    assert tables.step_table(results["steps"]) in done.stdout
