@@ -51,19 +51,21 @@ def with_shared_softmax(func: Function, args: Any, kwargs: Any) -> tuple[Functio
         return func, args, kwargs
     logits, labels = args
     pair = pair_of(labels)
-    is_other = kwargs["label_smoothing"] or kwargs["reduce"] is not None
-    if (
-        is_other
-        or kwargs["size_average"] is not None
-        or pair is None
-        or pair_of(logits) is not None
-    ):
+    is_plain = not kwargs["label_smoothing"] and kwargs["reduce"] is kwargs["size_average"] is None
+    if not is_plain or pair is None or pair_of(logits) is not None:
         return func, args, kwargs
     if pair.first.is_floating_point() or pair.first.ndim >= logits.ndim:
         return func, args, kwargs
-    wide = logits.float() if torch.is_autocast_enabled(logits.device.type) else logits
     options = {name: kwargs[name] for name in _OF_NLL}
-    return F.nll_loss, (F.log_softmax(wide, min(1, logits.ndim - 1)), labels), options
+    return F.nll_loss, (_log_softmax(logits), labels), options
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    # autocast computes a cross-entropy of half types in float32, but not its parts on every device
+    is_half = logits.dtype in (torch.float16, torch.bfloat16)
+    if is_half and torch.is_autocast_enabled(logits.device.type):
+        logits = logits.float()
+    return F.log_softmax(logits, min(1, logits.ndim - 1))
 
 
 def _is_mixed_number(tensor: Tensor, pair: Pair) -> bool:
@@ -72,6 +74,4 @@ def _is_mixed_number(tensor: Tensor, pair: Pair) -> bool:
     with torch._C.DisableTorchFunctionSubclass():
         if tensor.ndim or not pair.step.fired:
             return False
-        if isinstance(pair, LatePair):
-            return not (tensor.is_leaf and tensor.requires_grad)
-        return not is_opaque(tensor, pair)
+        return isinstance(pair, LatePair) or not is_opaque(tensor, pair)

@@ -93,8 +93,9 @@ def test_its_softmax_is_computed_once(step, logits):
     assert counted.names.count("aten::nll_loss_forward") == 2
 
 
-def test_under_autocast_it_is_as_wide_as_without_a_pair(step):
-    logits = torch.randn(3, 4).bfloat16()
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_under_autocast_it_is_as_wide_as_without_a_pair(dtype, step):
+    logits = torch.randn(3, 4).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
         loss = F.cross_entropy(logits, paired(step, LABELS))
         expected = mixed_loss(F.cross_entropy, logits, LABELS, PLAN)
@@ -177,3 +178,12 @@ def test_a_detached_loss_that_requires_a_gradient_again_gets_it(step, logits):
     leaf = F.cross_entropy(logits, paired(step, LABELS)).detach().requires_grad_()
     (leaf * 3).backward()
     assert leaf.grad == 3
+    with pytest.raises(ValueError, match="exact only if"):  # it hangs on no side
+        (leaf * 3).exp()
+
+
+def test_a_loss_that_is_changed_without_gradients_has_sides_without_them(step, logits):
+    loss = F.cross_entropy(logits, paired(step, LABELS))
+    with torch.no_grad():
+        halved = loss / 2
+    assert not pair_of(halved).first.requires_grad
