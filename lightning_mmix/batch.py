@@ -39,7 +39,8 @@ def find_targets(batch: Any, paths: Path | Sequence[Path] | None = None) -> list
         listed = [paths] if isinstance(paths, str | int) else paths
         found = [leaf for path in listed for leaf in _tensors_at(batch, path)]
         targets = list({id(leaf): leaf for leaf in found}.values())
-    if not targets or any(t.dim() == 0 or len(t) != len(targets[0]) for t in targets):
+    size = targets[0].shape[:1] if targets else ()
+    if not size or any(target.shape[:1] != size for target in targets):
         shapes = ", ".join(str(tuple(t.shape)) for t in targets) or "none"
         raise ValueError(f"expected targets of shape (B, ...) with one B, but got {shapes}")
     return targets
@@ -190,11 +191,13 @@ def _rebuilt(tree: Any, parts: dict[Any, Any]) -> Any:
 
 
 def _find(batch: Any, what: str, keys: tuple[str, ...], position: int) -> Any:
+    # a pair is told by its type: three labels in a row are no (x, y, weight)
+    if type(batch) in (tuple, list) and len(batch) == 2:
+        return batch[position]
     named = dict(entries(batch))
     candidates = [key for key in keys if key in named]
     if len(candidates) == 1:
         return named[candidates[0]]
-    # a pair is told by its type: three labels in a row are no (x, y, weight)
     if not candidates and isinstance(batch, tuple | list) and len(batch) == 2:
         return batch[position]
     problem = f"{' or '.join(candidates)} may be the" if candidates else "there is no recognisable"

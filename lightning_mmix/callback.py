@@ -143,7 +143,7 @@ class ManifoldMixup(Callback):
         value = find_mixable_input(batch, self.input) if INPUT in recipe.layers else None
         plan = draw(
             recipe,
-            len(targets[0]),
+            targets[0].shape[0],
             seed=self._seed,
             epoch=trainer.current_epoch,
             batch_idx=batch_idx,

@@ -45,7 +45,7 @@ class Gate:
                 "mixed; if the network takes the target itself, give the batch a .clone() of it"
             )
         plan = self.step.plan
-        size = len(plan.partner)
+        size = plan.partner.shape[0]
         if isinstance(output, Tensor) and _is_hidden(output, size):
             mixed = mix_by(plan, output)
         else:
@@ -99,7 +99,7 @@ class Gates:
             ValueError: If the step's plan mixes a layer that has no gate.
         """
         layer = step.plan.layer
-        if layer not in (INPUT, *self._gates):
+        if layer != INPUT and layer not in self._gates:
             raise ValueError(f"there is no gate at layer {layer!r}, but at {list(self._gates)}")
         self.step = step
         try:

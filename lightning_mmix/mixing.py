@@ -120,7 +120,7 @@ class _TraceableMix(torch.autograd.Function):
 
 
 def _inverse(partner: Tensor) -> Tensor:
-    everyone = torch.arange(len(partner), device=partner.device)
+    everyone = torch.arange(partner.shape[0], device=partner.device)
     return torch.empty_like(everyone).scatter(0, partner.long(), everyone)
 
 

@@ -94,7 +94,7 @@ def draw(
     lam = own.beta(recipe.alpha, recipe.alpha)
     return MixPlan(
         layer=_choose(recipe.layers, uniform),
-        lam=torch.tensor(max(lam, 1 - lam), dtype=torch.float64),
+        lam=torch.from_numpy(np.array(max(lam, 1 - lam))),
         partner=torch.from_numpy(own.permutation(batch_size)),
     )
 

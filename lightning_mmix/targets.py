@@ -34,7 +34,7 @@ def borrow(step: Step, targets: Sequence[Tensor], value: Tensor | None = None) -
     if any(target.requires_grad for target in targets):
         raise ValueError("expected a target without gradient, but got one that requires it")
     mixed = [_needed(value)] if step.plan.layer == INPUT else []
-    _refuse_other_sizes([*targets, *mixed], len(step.plan.partner))
+    _refuse_other_sizes([*targets, *mixed], step.plan.partner.shape[0])
     for tensor in mixed:
         _exchange(step, tensor)
     for target in targets:
@@ -86,7 +86,7 @@ def _needed(value: Tensor | None) -> Tensor:
 
 def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
     for tensor in tensors:
-        if tensor.dim() == 0 or len(tensor) != size:
+        if tensor.shape[:1] != (size,):
             raise ValueError(
                 f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
                 f"but got {tuple(tensor.shape)}"
