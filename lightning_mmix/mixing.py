@@ -120,6 +120,8 @@ class _TraceableMix(torch.autograd.Function):
 
 
 def _inverse(partner: Tensor) -> Tensor:
+    if torch.compiler.is_compiling():  # which would make two kernels of what follows
+        return torch.argsort(partner)
     everyone = torch.arange(partner.shape[0], device=partner.device)
     return torch.empty_like(everyone).scatter(0, partner.long(), everyone)
 

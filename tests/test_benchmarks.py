@@ -18,8 +18,27 @@ pytest.importorskip("torchbearer")
 
 from benchmarks import counts, lanes, loops, tables, workloads  # noqa: E402 - after the path
 
+from lightning_mmix.gates import Gates  # noqa: E402 - after the path
+
 TINY = workloads.TINY[0]
 KEPT = json.loads((ROOT / "examples" / "benchmarks" / "cpu.json").read_text())
+
+
+@pytest.fixture(autouse=True)
+def _closed(monkeypatch):
+    """End the fits of all lanes, which would hold on to what they attached."""
+    made, make, gates = [], lanes.FrameworkLane.__init__, []
+    monkeypatch.setattr(loops, "Gates", lambda *a: gates.append(Gates(*a)) or gates[-1])
+    monkeypatch.setattr(
+        lanes.FrameworkLane,
+        "__init__",
+        lambda lane, *a, **k: made.append(lane) or make(lane, *a, **k),
+    )
+    yield
+    for lane in made:
+        lane.close()
+    for each in gates:
+        each.remove()
 
 
 class Counter(Callback):
@@ -37,6 +56,20 @@ def test_a_lane_of_lightning_takes_one_step_each_time():
     for number in range(1, 4):
         lane()
         assert counter.steps == number
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_a_lane_that_is_closed_leaves_no_gate_behind(monkeypatch):
+    made, network = [], workloads.Workload.network
+    monkeypatch.setattr(
+        workloads.Workload, "network", lambda *a: made.append(network(*a)) or made[-1]
+    )
+    lane = loops.lightning(TINY, "cpu", loops.ours(TINY.layer))
+    for _ in range(2):
+        lane()
+    assert any(module._forward_hooks for module in made[0].modules())
+    lane.close()
+    assert not any(module._forward_hooks for module in made[0].modules())
 
 
 def test_a_lane_whose_fit_ends_is_refused():

@@ -261,8 +261,11 @@ def stopped(process, folder, how):
         time.sleep(0.1)
     process.send_signal(how)
     assert process.wait() != 0
-    time.sleep(3)
-    running = subprocess.run(["ps", "ax"], capture_output=True, text=True, check=True).stdout
+    for _ in range(60):  # a run looks now and then if its comparison is still there
+        time.sleep(1)
+        running = subprocess.run(["ps", "ax"], capture_output=True, text=True, check=True).stdout
+        if str(folder) not in running:
+            break
     assert str(folder) not in running
     return {path: path.stat().st_mtime for path in folder.glob("runs/*/result.json")}
 

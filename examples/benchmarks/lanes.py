@@ -53,6 +53,10 @@ class FrameworkLane:
         """Carry out one step (the first time, all that comes before the first step)."""
         self._loop.switch()
 
+    def close(self) -> None:
+        """End the fit, wherever it is."""
+        self._loop.throw()
+
     @staticmethod
     def _never_ends(fit: Callable[[Loader], Any], batch: Any) -> NoReturn:
         fit(Loader(batch))
