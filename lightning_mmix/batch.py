@@ -91,9 +91,6 @@ def tensors(tree: Any) -> Iterator[Tensor]:
     """All tensors in nested mappings, sequences and dataclasses."""
     if isinstance(tree, Tensor):
         yield tree
-    elif type(tree) in (tuple, list):
-        for entry in tree:
-            yield from tensors(entry)
     else:
         for _, entry in entries(tree):
             yield from tensors(entry)
@@ -191,13 +188,11 @@ def _rebuilt(tree: Any, parts: dict[Any, Any]) -> Any:
 
 
 def _find(batch: Any, what: str, keys: tuple[str, ...], position: int) -> Any:
-    # a pair is told by its type: three labels in a row are no (x, y, weight)
-    if type(batch) in (tuple, list) and len(batch) == 2:
-        return batch[position]
-    named = dict(entries(batch))
+    named = {} if type(batch) in (tuple, list) else dict(entries(batch))
     candidates = [key for key in keys if key in named]
     if len(candidates) == 1:
         return named[candidates[0]]
+    # a pair is told by its type: three labels in a row are no (x, y, weight)
     if not candidates and isinstance(batch, tuple | list) and len(batch) == 2:
         return batch[position]
     problem = f"{' or '.join(candidates)} may be the" if candidates else "there is no recognisable"

@@ -46,10 +46,7 @@ class Gate:
             )
         plan = self.step.plan
         size = plan.partner.shape[0]
-        if isinstance(output, Tensor) and _is_hidden(output, size):
-            mixed = mix_by(plan, output)
-        else:
-            mixed = changed(module, output, size, partial(_mix_along, plan=plan))
+        mixed = changed(module, output, size, partial(_mix_along, plan=plan))
         if mixed is output:
             raise _no_hidden_state(self.name, output, size)
         self.step.fired = True

@@ -80,8 +80,9 @@ def _by_rows(hidden: Tensor, lam: float, partner: Tensor) -> Tensor:
 
 def _by_bags(hidden: Tensor, lam: float, partner: Tensor) -> Tensor:
     # the one kernel of torch's that gathers and weighs in one pass: two rows to a bag
-    bags = torch.stack([torch.arange(len(hidden)), partner], 1)
-    weights = torch.tensor([lam, 1 - lam]).repeat(len(hidden), 1)
+    everyone = torch.arange(len(hidden), device=partner.device)  # whatever the default device is
+    bags = torch.stack([everyone, partner], 1)
+    weights = hidden.new_tensor([lam, 1 - lam]).repeat(len(hidden), 1)
     return F.embedding_bag(bags, hidden, mode="sum", per_sample_weights=weights)
 
 

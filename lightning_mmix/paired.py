@@ -180,9 +180,8 @@ def _write(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
         _on_both(func, args, kwargs)
         _refresh(written, pair)
     elif step.owns(written):
-        mixed = are_scalars(
-            paired_in(args, kwargs)
-        )  # a running mean of losses, not a count of labels
+        # a running mean of losses, not a count of labels
+        mixed = are_scalars(paired_in(args, kwargs))
         func(*(ordinary(args) if mixed else side(args, 0)), **side(kwargs, 0))
     else:
         _write_ordinary(step, func, args, kwargs)

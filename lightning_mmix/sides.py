@@ -211,7 +211,7 @@ class Handles(tuple[RemovableHandle, ...]):
 def _entries(tree: Any) -> Sequence[Any]:
     if isinstance(tree, tuple | list):
         return tree
-    if isinstance(tree, dict | Mapping):  # the one without a look at all that is registered
+    if isinstance(tree, Mapping):
         return list(tree.values())
     return (tree.start, tree.stop, tree.step) if isinstance(tree, slice) else ()
 

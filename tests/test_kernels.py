@@ -113,3 +113,16 @@ def test_a_large_hidden_state_may_be_differentiated_by_a_transform():
     leaf = hidden.clone().requires_grad_()
     mix(leaf, 0.7, partner).pow(2).sum().backward()
     torch.testing.assert_close(by_grad, leaf.grad)
+
+
+@pytest.mark.parametrize("shape", [(1100, 1024), (4, 700, 700)])
+def test_defaults_of_dtype_and_device_are_not_those_of_the_hidden_state(shape):
+    hidden, partner = torch.randn(shape), torch.randperm(shape[0])
+    expected = mix(hidden, 0.7, partner)
+    torch.set_default_dtype(torch.float64)
+    try:
+        with torch.device("meta"):
+            mixed = mix(hidden, torch.tensor(0.7, device="cpu"), partner)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert torch.equal(mixed, expected)

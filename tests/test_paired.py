@@ -16,14 +16,6 @@ from lightning_mmix.targets import borrow
 PLAN = MixPlan("0", torch.tensor(0.75), torch.tensor([2, 0, 1]))
 
 
-@pytest.fixture
-def step():
-    step = Step(PLAN)
-    step.fired = True
-    yield step
-    step.close()
-
-
 def paired(step, values=(0, 1, 2)):
     target = torch.tensor(values)
     borrow(step, [target])

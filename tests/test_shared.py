@@ -5,22 +5,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_mmix import mixed_loss
 from lightning_mmix.paired import is_paired
-from lightning_mmix.plan import MixPlan
 from lightning_mmix.sides import LatePair, pair_of
-from lightning_mmix.step import Step
 from lightning_mmix.targets import borrow
 
-LAM, PARTNER = torch.tensor(0.75, dtype=torch.float64), torch.tensor([2, 0, 1])
-PLAN = MixPlan("0", LAM, PARTNER)
 LABELS = torch.tensor([0, 1, 2])
-
-
-@pytest.fixture
-def step():
-    step = Step(PLAN)
-    step.fired = True
-    yield step
-    step.close()
 
 
 @pytest.fixture
@@ -61,7 +49,7 @@ class Counted(TorchDispatchMode):
 def test_a_cross_entropy_is_the_mixed_one(options, step, logits):
     loss = F.cross_entropy(logits, paired(step, LABELS), **options)
     other = logits.detach().clone().requires_grad_()
-    expected = mixed_loss(lambda p, y: F.cross_entropy(p, y, **options), other, LABELS, PLAN)
+    expected = mixed_loss(lambda p, y: F.cross_entropy(p, y, **options), other, LABELS, step.plan)
     torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
     loss.sum().backward()
     expected.sum().backward()
@@ -72,7 +60,7 @@ def test_a_cross_entropy_is_the_mixed_one(options, step, logits):
 def test_a_cross_entropy_of_maps_is_the_mixed_one(shape, step):
     logits, labels = torch.randn(shape), torch.randint(4, (shape[0], *shape[2:]))
     loss = F.cross_entropy(logits, paired(step, labels))
-    expected = mixed_loss(F.cross_entropy, logits, labels, PLAN)
+    expected = mixed_loss(F.cross_entropy, logits, labels, step.plan)
     torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
 
 
@@ -80,7 +68,7 @@ def test_a_cross_entropy_of_maps_is_the_mixed_one(shape, step):
 def test_its_old_arguments_mean_what_they_did(step, logits):
     loss = F.cross_entropy(logits, paired(step, LABELS), reduce=False)
     expected = mixed_loss(
-        lambda p, y: F.cross_entropy(p, y, reduction="none"), logits, LABELS, PLAN
+        lambda p, y: F.cross_entropy(p, y, reduction="none"), logits, LABELS, step.plan
     )
     torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
 
@@ -98,7 +86,7 @@ def test_under_autocast_it_is_as_wide_as_without_a_pair(dtype, step):
     logits = torch.randn(3, 4).to(dtype)
     with torch.autocast("cpu", torch.bfloat16):
         loss = F.cross_entropy(logits, paired(step, LABELS))
-        expected = mixed_loss(F.cross_entropy, logits, LABELS, PLAN)
+        expected = mixed_loss(F.cross_entropy, logits, LABELS, step.plan)
     assert loss.dtype == expected.dtype
     torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
 
@@ -120,7 +108,7 @@ def test_a_changed_loss_is_exact_also_if_it_goes_on_into_another(name, step, log
 
     loss = criterion(logits, paired(step, LABELS))
     other = logits.detach().clone().requires_grad_()
-    expected = mixed_loss(criterion, other, LABELS, PLAN)
+    expected = mixed_loss(criterion, other, LABELS, step.plan)
     torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
     loss.backward()
     expected.backward()
@@ -170,7 +158,7 @@ def test_a_loss_that_was_formed_before_the_layer_ran_is_not_taken_for_a_mix(step
     step.fired = False
     loss = F.cross_entropy(logits, paired(step, LABELS))
     step.fired = True
-    expected = mixed_loss(F.cross_entropy, logits, LABELS, PLAN)
+    expected = mixed_loss(F.cross_entropy, logits, LABELS, step.plan)
     torch.testing.assert_close((loss / 2).as_subclass(torch.Tensor), expected / 2)
 
 
