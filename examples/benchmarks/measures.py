@@ -17,6 +17,10 @@ from benchmarks import loops
 from benchmarks.lanes import Course, Lane, Spread, race
 from benchmarks.workloads import CLASSES, Workload, empty
 from lightning_mmix import ManifoldMixup, mix
+from lightning_mmix.batch import find_targets
+from lightning_mmix.gates import Gates
+from lightning_mmix.plan import Recipe, draw
+from lightning_mmix.step import Step
 
 Row = dict[str, Any]
 
@@ -130,8 +134,9 @@ def operation(device: str, sizes: Sequence[tuple[int, int]], rounds: int) -> lis
 def fixed(device: str, numbers: Sequence[int], rounds: int) -> list[Row]:
     """The cost of a step in a network that does nothing, with some numbers of layers.
 
-    What the callback's own hooks take is timed in the place where they run; what is added to the
-    whole step holds, too, what the loss and Lightning do with them.
+    What the callback's own hooks take is timed in the place where they run, after a step has
+    emptied the processor's caches, and what they do also alone, again and again; what is added to
+    the whole step holds, too, what the loss and Lightning do with them.
     """
     rows = []
     for number in numbers:
@@ -148,6 +153,7 @@ def fixed(device: str, numbers: Sequence[int], rounds: int) -> list[Row]:
                 "none_us": 1e6 * median(course.base),
                 "added_us": _scaled(course.added, 1e6),
                 "hooks_us": _scaled(Spread.of(watched.seconds[20:]), 1e6),
+                "alone_us": _scaled(_alone(work, device), 1e6),
             }
         )
     return rows
@@ -177,6 +183,23 @@ def row(course: Course, way: str, over: str, work: Workload) -> Row:
         "ratio": asdict(course.ratio),
         "added_ms": _scaled(course.added, 1e3),
     }
+
+
+def _alone(work: Workload, device: str) -> Spread:
+    """The seconds that it takes to draw, arm, pair, and disarm."""
+    model, batch = work.network(device), work.batch(device)
+    gates, recipe = Gates(model, work.layers), Recipe(loops.ALPHA, dict.fromkeys(work.layers, 1.0))
+    seconds = []
+    for batch_idx in range(1000):
+        start = perf_counter()
+        target = find_targets(batch)[0]
+        plan = draw(recipe, len(target), seed=0, batch_idx=batch_idx)
+        assert plan is not None
+        gates.arm(Step(plan.to(target.device), model), [target])
+        gates.disarm()
+        seconds.append(perf_counter() - start)
+    gates.remove()
+    return Spread.of(seconds)
 
 
 class _Watched(ManifoldMixup):

@@ -143,11 +143,11 @@ def _layers(rows: Sequence[Row]) -> str:
         [
             str(row["layers"]),
             _time(row["none_us"]),
-            *(_time(row[key]["median"]) for key in ("added_us", "hooks_us")),
+            *(_time(row[key]["median"]) for key in ("added_us", "hooks_us", "alone_us")),
         ]
         for row in rows
     ]
-    titles = ["layers, of an empty network", "Lightning alone", "added", "of it in our hooks"]
+    titles = ["layers, of an empty network", "Lightning alone", "added", "in our hooks", "warm"]
     return table(titles, lines)
 
 
