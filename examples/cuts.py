@@ -20,7 +20,7 @@ import timm
 import torch
 import torch.nn.functional as F
 import torchvision
-from preact import PreActResNet
+from paper.networks import PreActResNet, WideResNet
 from rich.box import MARKDOWN
 from rich.console import Console
 from rich.table import Table
@@ -168,8 +168,8 @@ NETWORKS = {
     "timm vit_tiny": _timm("vit_tiny_patch16_224", img_size=64),
     "Hugging Face BERT": Network(_bert, size=0),
     "Hugging Face ViT": Network(_vit(224), small=_vit(64), small_size=64),
-    "PreActResNet18": Network(lambda: PreActResNet((64, 128, 256, 512), 2), 32),
-    "WRN-28-10": Network(lambda: PreActResNet((160, 320, 640), 4), 32),
+    "PreActResNet18": Network(PreActResNet, 32),
+    "WRN-28-10": Network(WideResNet, 32),
     "MLP": Network(MLP, 32),
     "LSTM classifier": Network(LSTMClassifier, size=0),
     "U-Net": Network(UNet, 64),

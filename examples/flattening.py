@@ -36,12 +36,13 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from paper.networks import Bottleneck
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from lightning_mmix import ManifoldMixup
@@ -60,7 +61,7 @@ KINDS = {"": False, "centred ": True}  # whether the mean of a class is taken of
 Runs = Mapping[str, Sequence[Mapping[str, float]]]  # arm -> a row a seed
 
 
-class Net(LightningModule):
+class Net(Bottleneck, LightningModule):
     """Eight hidden layers, the fourth of which is narrow; it knows nothing of mixing.
 
     Args:
@@ -70,18 +71,8 @@ class Net(LightningModule):
     """
 
     def __init__(self, units: int, width: int, steps: int) -> None:
-        super().__init__()
+        super().__init__(64, width, before=3, units=units, after=4, num_classes=10)
         self.steps = steps
-        self.encoder = nn.Sequential(_block(64, width), *(_block(width, width) for _ in range(2)))
-        self.bottleneck = nn.Linear(width, units)
-        self.decoder = nn.Sequential(
-            _block(units, width), *(_block(width, width) for _ in range(3)), nn.Linear(width, 10)
-        )
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Map images of shape (B, 64) to logits of shape (B, 10)."""
-        logits: Tensor = self.decoder(self.bottleneck(self.encoder(images)))
-        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The cross-entropy of a batch."""
@@ -225,10 +216,6 @@ def _arguments() -> argparse.Namespace:
     if args.seeds < 2:
         parser.error(f"expected --seeds of at least 2 for an interval, but got {args.seeds}")
     return args
-
-
-def _block(inputs: int, outputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs), nn.ReLU())
 
 
 if __name__ == "__main__":

@@ -31,10 +31,11 @@ import torch
 import torch.nn.functional as F
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from paper.networks import Bottleneck
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from lightning_mmix import ManifoldMixup
@@ -89,7 +90,7 @@ class Findings:
     rest: float
 
 
-class Net(LightningModule):
+class Net(Bottleneck, LightningModule):
     """Nine linear layers, the fifth of which puts out two numbers; it knows nothing of mixing.
 
     Args:
@@ -97,16 +98,8 @@ class Net(LightningModule):
     """
 
     def __init__(self, steps: int) -> None:
-        super().__init__()
+        super().__init__(2, WIDTH, before=4, units=2, after=3, num_classes=2)
         self.steps = steps
-        self.encoder = nn.Sequential(_block(2), *(_block(WIDTH) for _ in range(3)))
-        self.bottleneck = nn.Linear(WIDTH, 2)
-        self.decoder = nn.Sequential(_block(2), _block(WIDTH), _block(WIDTH), nn.Linear(WIDTH, 2))
-
-    def forward(self, points: Tensor) -> Tensor:
-        """Map points of shape (B, 2) to logits of shape (B, 2)."""
-        logits: Tensor = self.decoder(self.bottleneck(self.encoder(points)))
-        return logits
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:  # noqa: ARG002
         """The cross-entropy of a batch."""
@@ -208,10 +201,6 @@ def _scores(net: Net, data: TensorDataset) -> tuple[float, float]:
     logits = net(points)
     accuracy = (logits.argmax(1) == labels).double().mean()
     return 100 * float(accuracy), float(F.cross_entropy(logits, labels))
-
-
-def _block(inputs: int) -> nn.Sequential:
-    return nn.Sequential(nn.Linear(inputs, WIDTH), nn.BatchNorm1d(WIDTH), nn.ReLU())
 
 
 if __name__ == "__main__":

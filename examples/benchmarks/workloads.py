@@ -8,7 +8,7 @@ from functools import partial
 import torch
 import torch.nn.functional as F
 import torchvision
-from preact import PreActResNet
+from paper.networks import PreActResNet, WideResNet
 from torch import Tensor, nn
 
 CLASSES = 10
@@ -86,8 +86,7 @@ def empty(layers: int) -> nn.Module:
 def resnet18(batch: int) -> Workload:
     """The paper's PreActResNet18 at 32 pixels."""
     name, shape = f"PreActResNet18, 32 px, batch {batch}", (batch, 3, 32, 32)
-    make = partial(PreActResNet, (64, 128, 256, 512), 2)
-    return Workload(name, make, shape, _STAGES, "layer1")
+    return Workload(name, PreActResNet, shape, _STAGES, "layer1")
 
 
 _STAGES = ("input", "layer1", "layer2", "layer3")
@@ -96,7 +95,7 @@ ON_CPU = [
     Workload("MLP, 4 of 1024", mlp, (512, 3, 32, 32), _STAGES, "layer2"),
     Workload(
         "PreActResNet20",
-        partial(PreActResNet, (16, 32, 64), 3),
+        partial(WideResNet, 22, 1),
         (64, 3, 32, 32),
         _STAGES,
         "layer1",

@@ -1,0 +1,1 @@
+"""The experiments of Verma et al. (2019)."""
