@@ -166,12 +166,37 @@ def test_no_value_but_that_of_lam_which_lies_on_the_cpu_is_read(layer):
     assert seen["with"] == seen["without"]
 
 
-def test_a_part_that_there_is_not_is_refused(monkeypatch, capsys):
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["step"], "there is no part 'step'"),
+        (["--rounds", "5"], "expected --rounds of at least 6, but got 5"),
+        (["--out", "nowhere/a.json"], "there is no folder"),
+        (["--show", "nowhere.json"], "nowhere.json holds no results of this command"),
+        (["--out", "bad.json"], "bad.json holds no results of this command"),
+    ],
+)
+def test_what_makes_no_sense_is_refused_before_it_is_measured(
+    args, says, monkeypatch, capsys, tmp_path
+):
     main = pytest.importorskip("benchmarks.__main__")
-    monkeypatch.setattr(sys, "argv", ["benchmarks", "step"])
+    monkeypatch.chdir(tmp_path)
+    Path("bad.json").write_text("[]")
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *args])
     with pytest.raises(SystemExit):
         main.main()
-    assert "there is no part 'step'" in capsys.readouterr().err
+    assert says in capsys.readouterr().err
+
+
+def test_results_of_another_machine_are_left_alone(monkeypatch, tmp_path):
+    main = pytest.importorskip("benchmarks.__main__")
+    kept = json.dumps({**KEPT, "machine": {**KEPT["machine"], "threads": 64}})
+    file = tmp_path / "a.json"
+    file.write_text(kept)
+    monkeypatch.setattr(sys, "argv", ["benchmarks", "waits", "--fast", "--out", str(file)])
+    with pytest.raises(SystemExit, match="holds results of another machine"):
+        main.main()
+    assert file.read_text() == kept
 
 
 def test_the_readme_shows_the_results_that_are_kept():

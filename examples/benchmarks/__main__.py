@@ -26,7 +26,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 
 from benchmarks import counts, measures
 from benchmarks.tables import rendered
@@ -52,18 +51,29 @@ def main() -> None:
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"there is no part {unknown[0]!r}; there are {', '.join(PARTS)}")
-    if options.device == "cuda" and not torch.cuda.is_available():
-        parser.error("there is no GPU here; --device cpu")
-    results = json.loads(options.show.read_text()) if options.show else measure(options)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(rendered(results), markup=False)
+    if options.show:
+        print(rendered(_read(options.show, parser)))
+        return
+    _check(options, parser)
+    before = _read(options.out, parser) if options.out and options.out.exists() else {}
+    print(rendered(measure(options, before)))
 
 
-def measure(options: argparse.Namespace) -> Results:
-    """Measure the parts, and write them down as soon as each is known."""
+def measure(options: argparse.Namespace, before: Results) -> Results:
+    """Measure the parts, and write them down as soon as each is known.
+
+    Args:
+        options: Of the command line.
+        before: Parts that are known already.
+
+    Raises:
+        SystemExit: If those are of another machine.
+    """
     out: Path | None = options.out
-    results: Results = json.loads(out.read_text()) if out and out.exists() else {}
-    results["machine"] = machine(options.device)
+    here = machine(options.device)
+    if before.get("machine", here) != here:
+        raise SystemExit(f"{out} holds results of another machine or environment; take another")
+    results = {**before, "machine": here}
     works = TINY if options.fast else ON_GPU if options.device == "cuda" else ON_CPU
     rounds = 4 if options.fast else options.rounds
     for part in options.parts or PARTS:
@@ -71,6 +81,24 @@ def measure(options: argparse.Namespace) -> Results:
         results[part] = PARTS[part](works, options.device, rounds)
         if out:
             out.write_text(json.dumps(results, indent=1) + "\n")
+    return results
+
+
+def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("there is no GPU here; --device cpu")
+    if options.rounds < 6:  # a spread needs two, and large hidden states get a third of them
+        parser.error(f"expected --rounds of at least 6, but got {options.rounds}")
+    if options.out and not options.out.absolute().parent.is_dir():
+        parser.error(f"there is no folder {options.out.absolute().parent}")
+
+
+def _read(path: Path, parser: argparse.ArgumentParser) -> Results:
+    try:
+        results: Results = json.loads(path.read_text())
+        results["machine"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        parser.error(f"{path} holds no results of this command: {error!r}")
     return results
 
 
