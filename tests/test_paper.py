@@ -75,21 +75,25 @@ def test_a_residual_network_acts_before_it_convolves():
     kinds = {name.rsplit(".", 1)[-1] for name, _ in net.named_modules()}
     assert "bn" not in kinds  # none after the last stage, as in the authors' code
     block, x = networks.Block(4, 8, stride=2).eval(), torch.randn(2, 4, 6, 6)
-    active = F.relu(block.norms[0](x))
-    inner = block.convs[1](F.relu(block.norms[1](block.convs[0](active))))
+    active = F.relu(block.bn1(x))
+    inner = block.conv2(F.relu(block.bn2(block.conv1(active))))
     torch.testing.assert_close(block(x), inner + block.shortcut(active))
     plain = networks.Block(4, 4).eval()
-    torch.testing.assert_close(
-        plain(x) - x,
-        plain.convs[1](F.relu(plain.norms[1](plain.convs[0](F.relu(plain.norms[0](x)))))),
-    )
+    inner = plain.conv2(F.relu(plain.bn2(plain.conv1(F.relu(plain.bn1(x))))))
+    torch.testing.assert_close(plain(x), x + inner)
 
 
 def test_a_bottleneck_block_is_narrow_inside():
     block = networks.Block(16, 32, stride=2, expansion=4)
-    assert [conv.kernel_size[0] for conv in block.convs] == [1, 3, 1]
-    assert [conv.out_channels for conv in block.convs] == [8, 8, 32]
-    assert [conv.stride[0] for conv in block.convs] == [1, 2, 1]
+    convs = [block.conv1, block.conv2, block.conv3]
+    assert [conv.kernel_size[0] for conv in convs] == [1, 3, 1]
+    assert [conv.out_channels for conv in convs] == [8, 8, 32]
+    assert [conv.stride[0] for conv in convs] == [1, 2, 1]
+    x = torch.randn(2, 16, 6, 6)
+    active = F.relu(block.eval().bn1(x))
+    inner = block.conv2(F.relu(block.bn2(block.conv1(active))))
+    inner = block.conv3(F.relu(block.bn3(inner)))
+    torch.testing.assert_close(block(x), inner + block.shortcut(active))
 
 
 def test_nine_convolutions_in_three_stages():

@@ -95,26 +95,25 @@ class Block(nn.Module):
     ) -> None:
         super().__init__()
         inside = channels // expansion
-        if expansion == 1:
-            parts = [(channels_in, 3, stride), (inside, 3, 1)]
-        else:
-            parts = [(channels_in, 1, 1), (inside, 3, stride), (inside, 1, 1)]
-        after = [before for before, _, _ in parts[1:]] + [channels]
-        self.norms = nn.ModuleList(nn.BatchNorm2d(before) for before, _, _ in parts)
-        self.convs = nn.ModuleList(
-            _conv(before, to, size, by) for (before, size, by), to in zip(parts, after, strict=True)
-        )
+        narrow = expansion > 1
+        self.bn1 = nn.BatchNorm2d(channels_in)
+        size, by = (1, 1) if narrow else (3, stride)
+        self.conv1 = _conv(channels_in, inside, size, by)
+        self.bn2 = nn.BatchNorm2d(inside)
+        self.conv2 = _conv(inside, inside, 3, stride if narrow else 1)
+        self.bn3 = nn.BatchNorm2d(inside) if narrow else None
+        self.conv3 = _conv(inside, channels, 1, 1) if narrow else None
         self.shortcut: nn.Module | None = None
         if stride != 1 or channels_in != channels:
             self.shortcut = _conv(channels_in, channels, 1, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to (B, C', H / stride, W / stride)."""
-        out: Tensor = F.relu(self.norms[0](x))
+        out: Tensor = F.relu(self.bn1(x))
         shortcut = x if self.shortcut is None else self.shortcut(out)
-        out = self.convs[0](out)
-        for norm, conv in zip(self.norms[1:], self.convs[1:], strict=True):
-            out = conv(F.relu(norm(out)))
+        out = self.conv2(F.relu(self.bn2(self.conv1(out))))
+        if self.bn3 is not None and self.conv3 is not None:
+            out = self.conv3(F.relu(self.bn3(out)))
         return out + shortcut
 
 
