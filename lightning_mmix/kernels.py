@@ -17,8 +17,10 @@ def interpolate(first: Tensor, second: Tensor, lam: Tensor | float) -> Tensor:
         return torch.lerp(second, first, number)
     # a tensor must have the dtype of what it weighs, and half precision would round it
     wide = torch.promote_types(first.dtype, torch.float32)
-    weight = torch.as_tensor(lam).to(first.device, wide)
-    return torch.lerp(second.to(wide), first.to(wide), weight).to(first.dtype)
+    weight = torch.as_tensor(lam).to(first.device, wide, non_blocking=True)
+    mixed = torch.lerp(second.to(wide), first.to(wide), weight)
+    # torch.compile of torch 2.11 loses the gradient of a tensor that an operation hands through
+    return mixed if wide == first.dtype else mixed.to(first.dtype)
 
 
 def interpolate_partners(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
@@ -34,8 +36,8 @@ def interpolate_partners(hidden: Tensor, lam: Tensor | float, partner: Tensor) -
     """
     number = _number(lam)
     if number is None:
-        second = hidden.index_select(0, partner)
-        return torch.empty_like(hidden).copy_(interpolate(hidden, second, lam))
+        # what comes first gives its strides to the result
+        return interpolate(hidden.index_select(0, partner), hidden, 1 - lam)
     if hidden.device.type == "cpu" and hidden.numel() * hidden.element_size() >= _LARGE:
         mixed = _in_one_pass(hidden, number, partner)
         if mixed is not None:
