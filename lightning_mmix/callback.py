@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
@@ -210,7 +211,8 @@ class ManifoldMixup(Callback):
 
     def _log(self, pl_module: LightningModule, plan: MixPlan) -> None:
         position = (self.layers_ or []).index(plan.layer)
-        values = {"mixup/lam": float(plan.lam), "mixup/layer": float(position)}
+        # a number would be sent to the device of the module, and waited for
+        values = {"mixup/lam": plan.lam.float(), "mixup/layer": torch.tensor(float(position))}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
 
     def _warn(self, message: str) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -44,7 +45,7 @@ class Gate:
                 f"the hidden state of layer {self.name!r} depends on the target and can't be "
                 "mixed; if the network takes the target itself, give the batch a .clone() of it"
             )
-        plan = self.step.plan
+        plan = self.step.traced if torch.compiler.is_compiling() else self.step.plan
         size = plan.partner.shape[0]
         mixed = changed(module, output, size, partial(_mix_along, plan=plan))
         if mixed is output:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 _LAYER_STREAM, _BATCH_STREAM = 0, 1
+_TAKEN_ALONG = 2**16  # bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,10 @@ class MixPlan:
         """The plan with its partners on ``device``, sent without waiting; λ stays on the CPU."""
         if self.partner.device == device:
             return self
-        partner = self.partner.pin_memory() if device.type == "cuda" else self.partner
+        partner = self.partner
+        # CUDA takes small memory along with the call; larger it reads later, if it is pinned
+        if device.type == "cuda" and partner.nbytes > _TAKEN_ALONG:
+            partner = partner.pin_memory()
         return MixPlan(self.layer, self.lam, partner.to(device, non_blocking=True))
 
 

@@ -16,6 +16,7 @@ class Step:
 
     Attributes:
         plan: The plan.
+        traced: The same with λ beside the partners, for graphs, which would wait for a number.
         fired: Whether the plan's layer has run and was mixed.
         closed: Whether the step is over; nothing is paired from then on.
         went_backward: Whether a gradient was taken of a value that knows both targets.
@@ -23,7 +24,10 @@ class Step:
     """
 
     def __init__(self, plan: MixPlan, model: nn.Module | None = None) -> None:
-        self.plan = plan
+        self.plan = self.traced = plan
+        if plan.partner.device.type != "cpu":
+            lam = plan.lam.to(plan.partner.device, non_blocking=True)
+            self.traced = MixPlan(plan.layer, lam, plan.partner)
         self.fired = False
         self.closed = False
         self.went_backward = False

@@ -281,3 +281,11 @@ def test_a_scripted_layer_is_refused():
     with mixing(model, MixPlan("1", *plan_rest())):
         mixed = model(torch.ones(4, 3))
     assert mixed.shape == (4, 4)
+
+
+def test_a_graph_is_given_lam_where_the_partners_are():
+    plan = MixPlan("0", torch.tensor(0.75), torch.randperm(3))
+    assert Step(plan).traced is plan
+    sent = plan.to(torch.device("meta"))
+    assert Step(sent).plan.lam.device.type == "cpu"
+    assert Step(sent).traced.lam.device.type == "meta"
