@@ -1,11 +1,15 @@
 """The arithmetic of a mix: λ·h + (1 - λ)·h[π] in one fresh buffer, as fast as memory allows."""
 
+from collections.abc import Callable
+from functools import cache
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 _LARGE = 2**22  # bytes of a tensor
 _SHORT, _LONG = 2**10, 2**18  # bytes of a sample
+_REAL = (torch.float32, torch.bfloat16, torch.float16)
 # elsewhere embedding_bag has no vectorised code
 _HAS_FAST_BAGS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
@@ -23,25 +27,82 @@ def interpolate(first: Tensor, second: Tensor, lam: Tensor | float) -> Tensor:
     return mixed if wide == first.dtype else mixed.to(first.dtype)
 
 
-def interpolate_partners(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
+def inverse(partner: Tensor) -> Tensor:
+    """π⁻¹, shape (B,), of a permutation π, shape (B,)."""
+    if torch.compiler.is_compiling():  # which would make two kernels of what follows
+        return torch.argsort(partner)
+    everyone = torch.arange(partner.shape[0], device=partner.device)
+    return torch.empty_like(everyone).scatter(0, partner.long(), everyone)
+
+
+def interpolate_partners(
+    hidden: Tensor, lam: Tensor | float, partner: Tensor, *, adjoint: bool = False
+) -> Tensor:
     """Interpolate every sample with its partner; not differentiable, and nothing is checked.
 
     Args:
         hidden: Shape (B, ...).
         lam: λ, 0-d.
         partner: π, shape (B,), on the device of ``hidden``.
+        adjoint: Whether π⁻¹ takes the place of π, as it does for gradients.
 
     Returns:
         A fresh tensor with the shape and the strides of ``hidden``.
     """
     number = _number(lam)
+    if number is not None and hidden.is_cuda:
+        mixed = _in_one_kernel(hidden, number, partner, adjoint=adjoint)
+        if mixed is not None:
+            return mixed
+    if adjoint:
+        partner = inverse(partner)
     if number is None:
         # what comes first gives its strides to the result
         return interpolate(hidden.index_select(0, partner), hidden, 1 - lam)
-    if hidden.device.type == "cpu" and hidden.numel() * hidden.element_size() >= _LARGE:
-        mixed = _in_one_pass(hidden, number, partner)
-        if mixed is not None:
-            return mixed
+    mixed = _in_one_pass(hidden, number, partner)
+    return _in_two_passes(hidden, number, partner) if mixed is None else mixed
+
+
+def _in_one_kernel(hidden: Tensor, lam: float, partner: Tensor, *, adjoint: bool) -> Tensor | None:
+    """What a gather and a lerp do on a GPU, where its samples lie in rows."""
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(hidden)
+    if is_wrapped or type(hidden) is not Tensor:
+        return None
+    kernel = _gpu_kernel(hidden.device)
+    if kernel is None or hidden.dtype not in _REAL or _row(hidden) < _SHORT:
+        return None
+    mixed = torch.empty_like(hidden)
+    kernel(hidden, lam, partner, mixed, adjoint=adjoint)
+    return mixed
+
+
+@cache
+def _gpu_kernel(device: torch.device) -> Callable[..., None] | None:
+    try:
+        from lightning_mmix.fused import interpolate_rows  # noqa: PLC0415 - where Triton is there
+
+        sample = torch.zeros(2, 256, device=device, dtype=torch.float32)
+        partner = torch.zeros(2, device=device, dtype=torch.int64)
+        interpolate_rows(sample, 1.0, partner, torch.empty_like(sample), adjoint=False)
+    except Exception:  # Triton misses itself, a C compiler, or a GPU that it knows
+        return None
+    return interpolate_rows
+
+
+def _in_one_pass(hidden: Tensor, lam: float, partner: Tensor) -> Tensor | None:
+    """What a gather and a lerp do on a CPU, where large samples lie in rows."""
+    if hidden.device.type != "cpu" or hidden.numel() * hidden.element_size() < _LARGE:
+        return None
+    row = _row(hidden)
+    if row >= _LONG:
+        return _by_rows(hidden, lam, partner)
+    if row >= _SHORT and hidden.dtype == torch.float32 and _HAS_FAST_BAGS:
+        mixed = _by_bags(hidden.permute(_order(hidden)).flatten(1), lam, partner)
+        return mixed.as_strided_(hidden.shape, hidden.stride())
+    return None
+
+
+def _in_two_passes(hidden: Tensor, lam: float, partner: Tensor) -> Tensor:
     # what comes out is no view, for the next layer may write into it
     mixed = torch.empty_like(hidden)
     if hidden.is_contiguous():
@@ -50,22 +111,14 @@ def interpolate_partners(hidden: Tensor, lam: Tensor | float, partner: Tensor) -
         order = _order(hidden)
         lying, out = hidden.permute(order), mixed.permute(order)
         torch.index_select(lying, order.index(0), partner, out=out)
-    return mixed.lerp_(hidden, number)
+    return mixed.lerp_(hidden, lam)
 
 
-def _in_one_pass(hidden: Tensor, lam: float, partner: Tensor) -> Tensor | None:
-    """What a gather and a lerp do in two passes through memory, if its samples lie in rows."""
+def _row(hidden: Tensor) -> int:
+    """The bytes of a sample, or 0 if the samples do not lie one after the other."""
     order = _order(hidden)
-    lying = hidden.permute(order)
-    if order[0] != 0 or not lying.is_contiguous():
-        return None
-    row = hidden.numel() * hidden.element_size() // len(hidden)
-    if row >= _LONG:
-        return _by_rows(hidden, lam, partner)
-    if row >= _SHORT and hidden.dtype == torch.float32 and _HAS_FAST_BAGS:
-        mixed = _by_bags(lying.flatten(1), lam, partner)
-        return mixed.as_strided_(hidden.shape, hidden.stride())
-    return None
+    is_in_rows = order[0] == 0 and hidden.permute(order).is_contiguous()
+    return hidden.numel() * hidden.element_size() // max(1, len(hidden)) if is_in_rows else 0
 
 
 def _order(hidden: Tensor) -> list[int]:

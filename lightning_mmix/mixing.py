@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mmix.kernels import interpolate_partners
+from lightning_mmix.kernels import interpolate_partners, inverse
 from lightning_mmix.plan import MixPlan
 
 
@@ -89,9 +89,10 @@ class _Mix(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
         # a permutation's adjoint is a gather by its inverse; autograd would scatter-add
-        inverse = _inverse(*ctx.saved_tensors)
-        is_last = not (torch.is_grad_enabled() or torch.compiler.is_compiling())
-        return (interpolate_partners if is_last else _mix)(grad, ctx.lam, inverse), None, None
+        (partner,) = ctx.saved_tensors
+        if torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return _mix(grad, ctx.lam, inverse(partner)), None, None
+        return interpolate_partners(grad, ctx.lam, partner, adjoint=True), None, None
 
 
 class _TraceableMix(torch.autograd.Function):
@@ -117,13 +118,6 @@ class _TraceableMix(torch.autograd.Function):
             for i in range(info.batch_size)
         ]
         return torch.stack([_TraceableMix.apply(*each) for each in one]), 0
-
-
-def _inverse(partner: Tensor) -> Tensor:
-    if torch.compiler.is_compiling():  # which would make two kernels of what follows
-        return torch.argsort(partner)
-    everyone = torch.arange(partner.shape[0], device=partner.device)
-    return torch.empty_like(everyone).scatter(0, partner.long(), everyone)
 
 
 def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:

@@ -8,7 +8,17 @@ import lightning_mmix
 PACKAGE = Path(lightning_mmix.__file__).parent
 # from the ground up: a module imports from those before it
 FLOORS = [
-    ["plan", "kernels", "mixing", "layers", "batch", "scores", "calibration", "differences"],
+    [
+        "plan",
+        "fused",
+        "kernels",
+        "mixing",
+        "layers",
+        "batch",
+        "scores",
+        "calibration",
+        "differences",
+    ],
     ["functions", "step", "refusals", "sides", "shared", "paired", "targets", "tracing", "gates"],
     ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls", "predictions"],
     ["condition", "attacks", "distortions", "conditions", "look", "curves", "planes", "plots"],

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import naive
 import pytest
 import torch
@@ -126,3 +130,75 @@ def test_defaults_of_dtype_and_device_are_not_those_of_the_hidden_state(shape):
     finally:
         torch.set_default_dtype(torch.float32)
     assert torch.equal(mixed, expected)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Whether the kernel of GPUs was launched, which this stands in for, and how."""
+    calls = []
+    kernel = lambda *args, adjoint: calls.append(adjoint)  # noqa: E731
+    monkeypatch.setattr(kernels, "_gpu_kernel", lambda device: kernel)
+    return calls
+
+
+class Other(torch.Tensor):
+    pass
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize(
+    ("hidden", "fits"),
+    [
+        (torch.randn(4, 256), True),
+        (torch.randn(4, 3, 16, 16).contiguous(memory_format=LAST), True),
+        (torch.randn(4, 512).bfloat16(), True),
+        (torch.randn(4, 512).half(), True),
+        (torch.randn(4, 255), False),
+        (torch.randn(256, 4, 4).transpose(0, 1), False),
+        (torch.randn(4, 512)[:, ::2], False),
+        (torch.randn(4, 512).double(), False),
+        (torch.randn(4, 512, dtype=torch.complex64), False),
+        (torch.randn(4, 512).as_subclass(Other), False),
+        (torch.empty(0, 512), False),
+    ],
+)
+def test_the_kernel_of_gpus_takes_plain_samples_in_rows(hidden, fits, adjoint, launched):
+    partner = torch.arange(len(hidden))
+    mixed = kernels._in_one_kernel(hidden, 0.7, partner, adjoint=adjoint)
+    assert launched == ([adjoint] if fits else [])
+    assert (mixed is not None) == fits
+    assert mixed is None or mixed.stride() == hidden.stride()
+
+
+def test_the_kernel_of_gpus_is_not_taken_where_it_does_not_run():
+    assert kernels._gpu_kernel(torch.device("cpu")) is None
+
+
+INTERPRETED = """
+import torch
+from lightning_mmix.fused import interpolate_rows
+
+for dtype in (torch.float32, torch.bfloat16, torch.float16):
+    for shape in ((7, 37), (5, 64), (12, 3000), (3, 1)):
+        hidden, partner = torch.randn(shape).to(dtype), torch.randperm(shape[0])
+        for adjoint, order in ((False, partner), (True, torch.argsort(partner))):
+            for lam in (0.0, 0.3, 0.7, 1.0):
+                mixed = torch.full_like(hidden, torch.inf)
+                interpolate_rows(hidden, lam, partner, mixed, adjoint=adjoint)
+                torch.testing.assert_close(mixed, torch.lerp(hidden[order], hidden, lam))
+                assert 0 < lam < 1 or torch.equal(mixed, hidden if lam else hidden[order])
+    interpolate_rows(hidden, 0.7, torch.tensor([0, 3, -1]), mixed, adjoint=False)
+    assert mixed.isnan().flatten().tolist() == [False, True, True]
+"""
+
+
+def test_the_kernel_of_gpus_is_right_in_tritons_interpreter():
+    pytest.importorskip("triton")
+    done = subprocess.run(
+        [sys.executable, "-c", INTERPRETED],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
