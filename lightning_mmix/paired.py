@@ -1,7 +1,7 @@
 """The paired tensor: it carries two, so that the loss forks while the network runs once."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -92,18 +92,21 @@ def is_paired(value: Any) -> bool:
 # fullgraph=True raises with the reason
 @torch.compiler.disable(reason=LOSS_OUTSIDE_GRAPH)  # type: ignore[no-untyped-call,untyped-decorator]
 def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
+    change = change_of_number(func, args, kwargs)
+    if change is not None:
+        return _change(change, func, args)
     found = paired_in(args, kwargs)
     if not found:
         return on_own_value(func, args, kwargs)
-    pair = found[0][1]
+    step = found[0][1].step
     if not only_computes(func):
-        answer = _answer(pair.step, func, args, kwargs)
+        answer = _answer(step, func, args, kwargs)
         if answer is not NotImplemented:
             return answer
     _refuse_transforms(func, args, kwargs)
     if is_in_place(func) or kwargs.get("out") is not None:
-        return _write(pair.step, func, args, kwargs)
-    return _compute(pair, func, args, kwargs)
+        return _write(step, func, args, kwargs)
+    return _fork(step, *with_shared_softmax(func, args, kwargs))
 
 
 def _answer(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
@@ -142,12 +145,10 @@ def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     return _zip(first, second, step)
 
 
-def _compute(pair: Pair, func: Function, args: Any, kwargs: Any) -> Any:
-    change = change_of_number(func, args, kwargs, pair)
-    if change is None:
-        return _fork(pair.step, *with_shared_softmax(func, args, kwargs))
+def _change(change: Callable[[Tensor], Tensor], func: Function, args: Any) -> Tensor:
+    _refuse_transforms(func, args, {})
     own: Tensor = on_own_value(change, args[:1], {})
-    become_paired(own, LatePair(pair, change))
+    become_paired(own, LatePair(args[0].pair, change))
     return own
 
 

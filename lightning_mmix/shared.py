@@ -8,32 +8,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from lightning_mmix.functions import Function, is_linear
-from lightning_mmix.sides import LatePair, Pair, is_opaque, pair_of
+from lightning_mmix.sides import LatePair, is_opaque, pair_of
 
 _COPIES = (Tensor.detach, Tensor.clone)
 _NUMBERS = (int, float)
 _OF_NLL = ("weight", "ignore_index", "reduction")
 
 
-def change_of_number(
-    func: Function, args: Any, kwargs: Any, pair: Pair
-) -> Callable[[Tensor], Tensor] | None:
+def change_of_number(func: Function, args: Any, kwargs: Any) -> Callable[[Tensor], Tensor] | None:
     """What a call does, if it only scales, copies or detaches a number that is mixed already.
 
     Args:
         func: Any function of torch's.
         args: Its arguments.
         kwargs: Its arguments by keyword.
-        pair: That of the first paired tensor among them.
 
     Returns:
         The change, which is linear, so that it may be made to the mix as well as to the sides.
     """
-    others = args[1:]
-    is_change = func in _COPIES or (is_linear(func, 0) and len(others) == 1)
-    if kwargs or not is_change or any(type(other) not in _NUMBERS for other in others):
+    if kwargs or not args or not isinstance(args[0], Tensor):
         return None
-    return (lambda number: func(number, *others)) if _is_mixed_number(args[0], pair) else None
+    others = args[1:]
+    is_change = func in _COPIES or (len(others) == 1 and is_linear(func, 0))
+    if not is_change or any(type(other) not in _NUMBERS for other in others):
+        return None
+    return (lambda number: func(number, *others)) if _is_mixed_number(args[0]) else None
 
 
 def with_shared_softmax(func: Function, args: Any, kwargs: Any) -> tuple[Function, Any, Any]:
@@ -68,8 +67,9 @@ def _log_softmax(logits: Tensor) -> Tensor:
     return F.log_softmax(logits, min(1, logits.ndim - 1))
 
 
-def _is_mixed_number(tensor: Tensor, pair: Pair) -> bool:
-    if not (isinstance(tensor, Tensor) and pair_of(tensor) is pair and pair.is_mixed):
+def _is_mixed_number(tensor: Tensor) -> bool:
+    pair = pair_of(tensor)
+    if pair is None or not pair.is_mixed:
         return False
     with torch._C.DisableTorchFunctionSubclass():
         if tensor.ndim or not pair.step.fired:

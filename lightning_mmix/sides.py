@@ -14,6 +14,7 @@ from lightning_mmix.step import Step, become_ordinary
 
 # most arguments, to be told apart from trees in no time
 _LEAVES = frozenset([type(None), bool, int, float, complex, str, torch.dtype, torch.device])
+_SEQUENCES = (tuple, list)  # a union takes twice the time to ask
 
 
 class Pair:
@@ -95,8 +96,13 @@ def side(tree: Any, index: int) -> Any:
 
 def paired_in(*trees: Any) -> list[tuple[Tensor, Pair]]:
     """The paired tensors in trees of arguments, with what they carry."""
-    tensors = [tensor for tree in trees for tensor in tensors_in(tree)]
-    return [(tensor, pair) for tensor in tensors if (pair := pair_of(tensor)) is not None]
+    found = []
+    for tree in trees:
+        for tensor in tensors_in(tree):
+            pair = pair_of(tensor)
+            if pair is not None:
+                found.append((tensor, pair))
+    return found
 
 
 def tensors_in(tree: Any) -> list[Tensor]:
@@ -105,14 +111,16 @@ def tensors_in(tree: Any) -> list[Tensor]:
         return [tree]
     found = []
     for entry in _entries(tree):
-        if type(entry) not in _LEAVES:
+        if isinstance(entry, Tensor):
+            found.append(entry)
+        elif type(entry) not in _LEAVES:
             found += tensors_in(entry)
     return found
 
 
 def like(sequence: Any, entries: list[Any]) -> Any:
     """A sequence of the same type, also a namedtuple, with other entries."""
-    return getattr(sequence, "_make", type(sequence))(entries)
+    return tuple(entries) if type(sequence) is tuple else _made_like(sequence, entries)
 
 
 def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
@@ -208,8 +216,12 @@ class Handles(tuple[RemovableHandle, ...]):
             handle.remove()
 
 
+def _made_like(sequence: Any, entries: list[Any]) -> Any:
+    return getattr(sequence, "_make", type(sequence))(entries)
+
+
 def _entries(tree: Any) -> Sequence[Any]:
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, _SEQUENCES):
         return tree
     if isinstance(tree, Mapping):
         return list(tree.values())
@@ -217,7 +229,7 @@ def _entries(tree: Any) -> Sequence[Any]:
 
 
 def _rebuilt(tree: Any, change: Callable[[Any], Any]) -> Any:
-    if isinstance(tree, tuple | list):
+    if isinstance(tree, _SEQUENCES):
         return like(tree, [x if type(x) in _LEAVES else change(x) for x in tree])
     if isinstance(tree, dict):
         return {key: x if type(x) in _LEAVES else change(x) for key, x in tree.items()}
