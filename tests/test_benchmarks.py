@@ -18,27 +18,18 @@ pytest.importorskip("torchbearer")
 
 from benchmarks import counts, lanes, loops, tables, workloads  # noqa: E402 - after the path
 
-from lightning_mmix.gates import Gates  # noqa: E402 - after the path
-
 TINY = workloads.TINY[0]
-KEPT = json.loads((ROOT / "examples" / "benchmarks" / "cpu.json").read_text())
+FOLDER = ROOT / "examples" / "benchmarks"
+KEPT, H100, H200 = (
+    json.loads((FOLDER / f"{name}.json").read_text()) for name in ("cpu", "h100", "h200")
+)
 
 
 @pytest.fixture(autouse=True)
-def _closed(monkeypatch):
+def _closed():
     """End the fits of all lanes, which would hold on to what they attached."""
-    made, make, gates = [], lanes.FrameworkLane.__init__, []
-    monkeypatch.setattr(loops, "Gates", lambda *a: gates.append(Gates(*a)) or gates[-1])
-    monkeypatch.setattr(
-        lanes.FrameworkLane,
-        "__init__",
-        lambda lane, *a, **k: made.append(lane) or make(lane, *a, **k),
-    )
     yield
-    for lane in made:
-        lane.close()
-    for each in gates:
-        each.remove()
+    lanes.close_all()
 
 
 class Counter(Callback):
@@ -81,11 +72,25 @@ def test_a_lane_whose_fit_ends_is_refused():
 def test_a_lane_is_compared_with_its_neighbours(monkeypatch):
     clock = iter([1.0, 10.0, 3.0, 20.0, 5.0, 7.0, 30.0, 9.0, 40.0, 1.0])
     monkeypatch.setattr(lanes, "timed", lambda lane, steps: next(clock))
-    courses = lanes.race(int, {"one": int, "two": int}, 2, warm=0)
+    courses = lanes.race(int, {"one": int, "two": int}, lanes.Effort(2), warm=0)
     seconds = {
         time: base for c in courses.values() for time, base in zip(c.lane, c.base, strict=True)
     }
     assert seconds == {10.0: 2.0, 20.0: 4.0, 30.0: 8.0, 40.0: 5.0}
+
+
+@pytest.mark.parametrize(("seconds", "rounds"), [(100.0, 9), (2.5, 8), (0.5, lanes.FEW)])
+def test_a_race_goes_on_for_a_few_rounds_and_as_long_as_there_is_time(seconds, rounds, monkeypatch):
+    clock = iter(range(100))
+    monkeypatch.setattr(lanes, "perf_counter", lambda: next(clock))
+    assert len(list(lanes.Effort(9, seconds).rounds_in_time())) == rounds
+
+
+def test_a_turn_has_as_many_steps_as_fill_it(monkeypatch):
+    monkeypatch.setattr(lanes, "timed", lambda lane: 0.2)
+    assert lanes.Effort(9, turn=0.5).steps(int, 1) == 3
+    assert lanes.Effort(9, turn=0.5).steps(int, 20) == 20
+    assert lanes.Effort(9).steps(int, 1) == 1
 
 
 def test_a_course_gives_the_median_of_its_ratios():
@@ -201,9 +206,13 @@ def test_results_of_another_machine_are_left_alone(monkeypatch, tmp_path):
 
 def test_the_readme_shows_the_results_that_are_kept():
     readme = (ROOT / "README.md").read_text()
-    assert tables.step_table(KEPT["steps"]) in readme
-    assert tables.operation_table(KEPT["operation"]) in readme
+    for steps in (KEPT["steps"], H200["steps"]):
+        assert tables.step_table(steps) in readme
+    for operation in (KEPT["operation"], H100["operation"]):
+        assert tables.operation_table(operation) in readme
     assert f"{KEPT['machine']['cores']} cores of {KEPT['machine']['processor']}" in readme
+    for results in (H100, H200):
+        assert f"{results['machine']['gpu']}, torch {results['machine']['torch']}" in readme
 
 
 def test_all_kept_results_can_be_shown():
@@ -211,6 +220,14 @@ def test_all_kept_results_can_be_shown():
     for work in workloads.ON_CPU:
         assert work.name in shown
     assert "not measured" in shown
+    for work in workloads.ON_GPU:
+        assert work.name in tables.rendered(H200)
+
+
+def test_no_step_on_a_gpu_waited_for_it_or_needed_more_than_a_hidden_state():
+    assert [row["with"] for row in H200["waits"]] == [0] * len(workloads.ON_GPU)
+    for row in H200["memory"]:  # the allocator hands out memory in blocks of 2 MB
+        assert row["added_peak_bytes"] <= row["hidden_bytes"] + 2**21
 
 
 @pytest.mark.slow

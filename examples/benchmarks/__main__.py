@@ -20,19 +20,24 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
+from math import inf
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmarks import counts, measures
+from benchmarks import counts, measures, operations
+from benchmarks.lanes import FEW, Effort, close_all
 from benchmarks.tables import rendered
 from benchmarks.workloads import ON_CPU, ON_GPU, TINY, Workload
 
 PACKAGES = ("torch", "lightning", "torchvision", "timm", "torchbearer", "lightning-mmix")
 Results = dict[str, Any]
+Found = Iterator[Any]
+"""What is known of a part after each of its networks; None if it can't be measured here."""
+Part = Callable[[list[Workload], str, Effort], Found]
 
 
 def main() -> None:
@@ -46,6 +51,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--fast", action="store_true", help="tiny networks and few rounds")
     parser.add_argument("--rounds", type=int, default=40, help="how often each step is timed")
+    parser.add_argument("--seconds", type=float, default=inf, help="fewer rounds after so many")
     parser.add_argument("--out", type=Path, help="the JSON file; parts that it has are replaced")
     parser.add_argument("--show", type=Path, help="only print the tables of a JSON file")
     options = parser.parse_args()
@@ -60,7 +66,7 @@ def main() -> None:
 
 
 def measure(options: argparse.Namespace, before: Results) -> Results:
-    """Measure the parts, and write them down as soon as each is known.
+    """Measure the parts, and write down what is known as soon as it is.
 
     Args:
         options: Of the command line.
@@ -74,21 +80,27 @@ def measure(options: argparse.Namespace, before: Results) -> Results:
     if before.get("machine", here) != here:
         raise SystemExit(f"{out} holds results of another machine or environment; take another")
     results = {**before, "machine": here}
-    works = TINY if options.fast else ON_GPU if options.device == "cuda" else ON_CPU
-    rounds = 4 if options.fast else options.rounds
+    is_gpu = options.device == "cuda"
+    works = TINY if options.fast else ON_GPU if is_gpu else ON_CPU
+    turn = 0.05 if is_gpu and not options.fast else 0.0
+    effort = Effort(4 if options.fast else options.rounds, options.seconds, turn)
+    if is_gpu:
+        torch.set_float32_matmul_precision("high")  # as Lightning advises
     for part in options.parts or PARTS:
         print(f"{part} …", file=sys.stderr, flush=True)
-        results[part] = PARTS[part](works, options.device, rounds)
-        if out:
-            out.write_text(json.dumps(results, indent=1) + "\n")
+        for found in PARTS[part](works, options.device, effort):
+            results[part] = found
+            if out:
+                out.write_text(json.dumps(results, indent=1) + "\n")
+            close_all()
     return results
 
 
 def _check(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("there is no GPU here; --device cpu")
-    if options.rounds < 6:  # a spread needs two, and large hidden states get a third of them
-        parser.error(f"expected --rounds of at least 6, but got {options.rounds}")
+    if options.rounds < FEW:  # a spread needs two, and large hidden states get a third of them
+        parser.error(f"expected --rounds of at least {FEW}, but got {options.rounds}")
     if options.out and not options.out.absolute().parent.is_dir():
         parser.error(f"there is no folder {options.out.absolute().parent}")
 
@@ -124,51 +136,63 @@ def processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _operation(works: list[Workload], device: str, rounds: int) -> list[measures.Row]:
+def _operation(works: list[Workload], device: str, effort: Effort) -> Found:
     sizes = [(4**k * 2**16, 128) for k in range(7)]
     sizes += [(2**24, samples) for samples in (32, 1024)]
-    return measures.operation(device, sizes[:2] if works is TINY else sizes, rounds)
+    yield operations.operation(device, sizes[:2] if works is TINY else sizes, effort)
 
 
-def _half(works: list[Workload], device: str, rounds: int) -> list[measures.Row] | None:
+def _half(works: list[Workload], device: str, effort: Effort) -> Found:
     # a processor without such instructions takes seconds for a step
     is_native = device == "cuda" or torch.cpu._is_avx512_bf16_supported()
-    return _each(measures.half_steps)(works, device, rounds) if is_native else None
+    return _each(measures.half_steps)(works, device, effort) if is_native else iter([None])
 
 
-def _compiled(works: list[Workload], device: str, rounds: int) -> list[measures.Row] | None:
+def _compiled(works: list[Workload], device: str, effort: Effort) -> Found:
     has_compiler = device == "cuda" or any(map(shutil.which, ("g++", "clang++", "c++")))
-    return _each(measures.compiled_steps)(works, device, rounds) if has_compiler else None
+    # whose compilation takes minutes: a convolutional network and a transformer
+    some = [works[1], works[-1]] if device == "cuda" and works is not TINY else works
+    return _each(measures.compiled_steps)(some, device, effort) if has_compiler else iter([None])
 
 
-def _layers(works: list[Workload], device: str, rounds: int) -> list[measures.Row]:
-    return measures.fixed(device, (1, 4) if works is TINY else (1, 4, 16, 64), rounds)
+def _layers(works: list[Workload], device: str, effort: Effort) -> Found:
+    yield measures.fixed(device, (1, 4) if works is TINY else (1, 4, 16, 64), effort)
 
 
-def _batches(works: list[Workload], device: str, rounds: int) -> list[measures.Row]:
+def _batches(works: list[Workload], device: str, effort: Effort) -> Found:
     work = works[-1] if works is TINY else works[1]
     sizes = [len(work.batch("cpu")[1]) * factor for factor in (1, 2, 4)]
-    return measures.batches(work, device, sizes, rounds)
+    yield measures.batches(work, device, sizes, effort)
 
 
-def _ranks(works: list[Workload], device: str, rounds: int) -> measures.Row | None:
+def _ranks(works: list[Workload], device: str, effort: Effort) -> Found:
     if device == "cuda" and torch.cuda.device_count() < 2:
-        return None
+        yield None
+        return
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "row.json"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node=2", "-m", "benchmarks.ranks", str(file), device]
-        limit = 3 if works is TINY else rounds
-        subprocess.run([*command, str(limit)], check=True, capture_output=True)
-        row: measures.Row = json.loads(file.read_text())
-        return row
+        name = (works[0] if works is TINY else works[1]).name
+        done = subprocess.run(
+            [*command, str(effort.rounds), name], check=False, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise SystemExit(f"the two processes failed: {done.stderr}")
+        yield json.loads(file.read_text())
 
 
-def _each(one: Callable[[Workload, str, int], list[measures.Row]]) -> Any:
-    return lambda works, device, rounds: [r for w in works for r in one(w, device, rounds)]
+def _each(one: Callable[[Workload, str, Effort], list[measures.Row]]) -> Part:
+    def all_of_them(works: list[Workload], device: str, effort: Effort) -> Found:
+        rows: list[measures.Row] = []
+        for work in works:
+            rows = [*rows, *one(work, device, effort)]
+            yield rows
+
+    return all_of_them
 
 
-PARTS: dict[str, Callable[[list[Workload], str, int], Any]] = {
+PARTS: dict[str, Part] = {
     "operation": _operation,
     "steps": _each(measures.steps),
     "bf16": _half,

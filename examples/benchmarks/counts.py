@@ -43,8 +43,22 @@ def memory(work: Workload, device: str) -> list[Row]:
 def synchronisations(work: Workload, device: str) -> Row:
     """How often a step waits for a GPU, with the callback and without; None on a CPU."""
     lanes = [loops.lightning(work, device, c) for c in ([], loops.ours(work.layer))]
-    without, mixed = (_waits(lane) if device == "cuda" else None for lane in lanes)
+    without, mixed = (waits(lane, device) for lane in lanes)
     return {"network": work.name, "without": without, "with": mixed}
+
+
+def waits(lane: Lane, device: str) -> int | None:
+    """How often a step of a lane waits for a GPU; None on a CPU."""
+    if device != "cuda":
+        return None
+    for _ in range(3):
+        lane()
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        torch.cuda.set_sync_debug_mode("warn")
+        lane()
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
 def collectives(lane: Lane) -> int:
@@ -91,14 +105,3 @@ def _allocated(lane: Lane, device: str) -> tuple[int, int]:
     in_time = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
     sizes = [size for at, size in in_time if at >= start]
     return max(accumulate(sizes, initial=0)), sum(size > 0 for size in sizes)
-
-
-def _waits(lane: Lane) -> int:
-    for _ in range(3):
-        lane()
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        torch.cuda.set_sync_debug_mode("warn")
-        lane()
-        torch.cuda.set_sync_debug_mode("default")
-    return sum("synchroniz" in str(warning.message) for warning in caught)

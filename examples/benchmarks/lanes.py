@@ -1,7 +1,9 @@
 """Lanes: ways to train the same network that run side by side in one process, step by step."""
 
+import gc
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from math import ceil, inf
 from random import Random
 from statistics import median, quantiles
 from time import perf_counter
@@ -15,6 +17,11 @@ Lane = Callable[[], Any]
 
 NEVER = 10**9
 """More steps than anyone waits for."""
+
+FEW = 6
+"""The fewest rounds that a spread is told of."""
+
+_CLOSED_LATER: list[Callable[[], object]] = []
 
 
 class Loader:
@@ -48,6 +55,7 @@ class FrameworkLane:
 
     def __init__(self, fit: Callable[[Loader], Any], batch: Any) -> None:
         self._loop = greenlet(lambda: self._never_ends(fit, batch))
+        close_later(self.close)
 
     def __call__(self) -> None:
         """Carry out one step (the first time, all that comes before the first step)."""
@@ -61,6 +69,47 @@ class FrameworkLane:
     def _never_ends(fit: Callable[[Loader], Any], batch: Any) -> NoReturn:
         fit(Loader(batch))
         raise RuntimeError("expected a fit that goes on, but it ended")
+
+
+def close_later(close: Callable[[], object]) -> None:
+    """Have something called by :func:`close_all`, which ends what a lane holds on to."""
+    _CLOSED_LATER.append(close)
+
+
+def close_all() -> None:
+    """End the fits of all lanes, and give back their memory."""
+    while _CLOSED_LATER:
+        _CLOSED_LATER.pop()()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+@dataclass(frozen=True)
+class Effort:
+    """How long a race goes on.
+
+    Attributes:
+        rounds: How often each lane is timed, at most.
+        seconds: After how many seconds that ends, if there were a few rounds.
+        turn: The seconds that a turn of a lane takes at least: a device that works behind the
+            host's back is kept busy, as it is in a training.
+    """
+
+    rounds: int
+    seconds: float = inf
+    turn: float = 0.0
+
+    def rounds_in_time(self) -> Iterator[int]:
+        """The numbers of the rounds, as long as there is time for another one."""
+        start = perf_counter()
+        for number in range(self.rounds):
+            if number < FEW or perf_counter() - start <= self.seconds:
+                yield number
+
+    def steps(self, lane: Lane, least: int) -> int:
+        """How many steps of a lane make a turn."""
+        return max(least, ceil(self.turn / timed(lane))) if self.turn else least
 
 
 @dataclass(frozen=True)
@@ -107,7 +156,7 @@ class Course:
 
 
 def race(
-    base: Lane, lanes: Mapping[str, Lane], rounds: int, *, warm: int = 5, steps: int = 1
+    base: Lane, lanes: Mapping[str, Lane], effort: Effort, *, warm: int = 5, steps: int = 1
 ) -> dict[str, Course]:
     """Time the lanes in turn, in another order in each round, with the base between them.
 
@@ -117,9 +166,9 @@ def race(
     Args:
         base: What the lanes are compared with.
         lanes: By name.
-        rounds: How often each lane is timed.
+        effort: How long that goes on.
         warm: The steps of each lane before that.
-        steps: The steps of a lane in each of its turns.
+        steps: The steps of a lane in each of its turns, at least.
 
     Returns:
         The course of each lane.
@@ -127,9 +176,10 @@ def race(
     for lane in (base, *lanes.values()):
         for _ in range(warm):
             lane()
+    steps = effort.steps(base, steps)
     names, chance = list(lanes), Random(0)
     courses = {name: Course([], []) for name in names}
-    for _ in range(rounds):
+    for _ in effort.rounds_in_time():
         chance.shuffle(names)
         before = timed(base, steps)
         for name in names:

@@ -20,7 +20,7 @@ from torchbearer.callbacks.manifold_mixup import ManifoldMixup as TorchbearerMix
 from torchbearer.callbacks.mixup import Mixup as TorchbearerInputMixup
 from torchvision.transforms.v2 import MixUp
 
-from benchmarks.lanes import NEVER, FrameworkLane, Lane, Loader
+from benchmarks.lanes import NEVER, FrameworkLane, Lane, Loader, close_later
 from benchmarks.workloads import CLASSES, Workload
 from lightning_mmix import ManifoldMixup, ManifoldMixupMixin, mixing
 from lightning_mmix.gates import Gates
@@ -128,6 +128,7 @@ def with_mixing(work: Workload, device: str, layer: str) -> Lane:
     """A plain loop with our context manager."""
     net, (x, y) = work.network(device), work.batch(device)
     sgd, gates, batches = optimizer(net), Gates(net, [layer]), count()
+    close_later(gates.remove)
 
     def step() -> None:
         sgd.zero_grad()

@@ -1,6 +1,6 @@
 """What is measured of a training step, as rows of plain values."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from statistics import median
@@ -9,14 +9,14 @@ from typing import Any
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
-from torch import Tensor
 from torch._dynamo import config
 from torch._dynamo.utils import counters
 
 from benchmarks import loops
-from benchmarks.lanes import Course, Lane, Spread, race
+from benchmarks.counts import waits
+from benchmarks.lanes import Course, Effort, Lane, Spread, race
 from benchmarks.workloads import CLASSES, Workload, empty
-from lightning_mmix import ManifoldMixup, mix
+from lightning_mmix import ManifoldMixup
 from lightning_mmix.batch import find_targets
 from lightning_mmix.gates import Gates
 from lightning_mmix.plan import Recipe, draw
@@ -27,7 +27,7 @@ Row = dict[str, Any]
 NONE, OURS = "Lightning", "Lightning + ManifoldMixup"
 
 
-def steps(work: Workload, device: str, rounds: int) -> list[Row]:
+def steps(work: Workload, device: str, effort: Effort) -> list[Row]:
     """A step of each way to train over one of the same framework without mixing.
 
     The rounds of all layers together tell the cost of a training more exactly than those of each,
@@ -54,7 +54,7 @@ def steps(work: Workload, device: str, rounds: int) -> list[Row]:
     }
     rows = []
     for framework, (base, lanes) in frameworks.items():
-        courses = dict(race(base, lanes, rounds))
+        courses = dict(race(base, lanes, effort))
         if lanes is in_lightning:
             any_layer = [courses[f"ManifoldMixup at {name}"] for name in work.layers]
             courses["ManifoldMixup at any of them"] = Course.together(any_layer)
@@ -62,12 +62,12 @@ def steps(work: Workload, device: str, rounds: int) -> list[Row]:
     return rows
 
 
-def half_steps(work: Workload, device: str, rounds: int) -> list[Row]:
+def half_steps(work: Workload, device: str, effort: Effort) -> list[Row]:
     """A step of Lightning in bfloat16 with the callback over one without."""
-    return [compared(work, device, rounds, precision="bf16-mixed")]
+    return [compared(work, device, effort, precision="bf16-mixed")]
 
 
-def compiled_steps(work: Workload, device: str, rounds: int) -> list[Row]:
+def compiled_steps(work: Workload, device: str, effort: Effort) -> list[Row]:
     """The same for a compiled network, with the numbers of graphs and of recompilations."""
     torch.compiler.reset()
     counters.clear()
@@ -78,9 +78,9 @@ def compiled_steps(work: Workload, device: str, rounds: int) -> list[Row]:
     none = loops.lightning(work, device, [], compiled=True)
     with config.patch(skip_nnmodule_hook_guards=True):  # as it is where nobody has hooks
         none()
-    race(none, {OURS: ours}, 3)
+    race(none, {OURS: ours}, Effort(3))
     before = counters["stats"]["unique_graphs"]
-    course = race(none, {OURS: ours}, rounds)[OURS]
+    course = race(none, {OURS: ours}, effort)[OURS]
     recompiled = counters["stats"]["unique_graphs"] - before
     return [
         {
@@ -89,49 +89,18 @@ def compiled_steps(work: Workload, device: str, rounds: int) -> list[Row]:
             "graphs": graphs,
             "recompiled": recompiled,
             "breaks": sum(counters["graph_break"].values()),
+            "waits": [waits(none, device), waits(ours, device)],
         }
     ]
 
 
-def batches(work: Workload, device: str, sizes: Sequence[int], rounds: int) -> list[Row]:
+def batches(work: Workload, device: str, sizes: Sequence[int], effort: Effort) -> list[Row]:
     """A step of Lightning with the callback over one without, for batches of several sizes."""
     resized = [replace(work, shape=(size, *work.shape[1:])) for size in sizes]
-    return [{"batch": each.shape[0], **compared(each, device, rounds)} for each in resized]
+    return [{"batch": each.shape[0], **compared(each, device, effort)} for each in resized]
 
 
-def operation(device: str, sizes: Sequence[tuple[int, int]], rounds: int) -> list[Row]:
-    """The mix alone, forward and backward, over two clones.
-
-    Args:
-        device: ``"cpu"`` or ``"cuda"``.
-        sizes: Bytes of a hidden state, and its samples.
-        rounds: How often each is timed.
-    """
-    rows = []
-    for size, samples in sizes:
-        hidden = torch.randn(samples, size // (4 * samples), device=device, requires_grad=True)
-        partner, gradient = torch.randperm(samples, device=device), torch.randn_like(hidden)
-        there_and_back = partial(_there_and_back, hidden, gradient)
-        clones = there_and_back(_Clone.apply)
-        ours = there_and_back(partial(mix, lam=0.7, partner=partner))
-        usual = there_and_back(partial(loops.mix_as_usual, lam=0.7, partner=partner))
-        turns = max(1, 2**24 // size)
-        some = rounds if size < 2**25 else 1 + rounds // 3  # which take seconds
-        both = race(clones, {"ours": ours, "usual": usual}, some, steps=turns)
-        over_ours = race(ours, {"usual": usual}, some, steps=turns)["usual"]
-        rows.append(
-            {
-                "bytes": size,
-                "samples": samples,
-                "clones_us": 1e6 * median(both["ours"].base),
-                **{name: asdict(course.ratio) for name, course in both.items()},
-                "usual_over_ours": asdict(over_ours.ratio),
-            }
-        )
-    return rows
-
-
-def fixed(device: str, numbers: Sequence[int], rounds: int) -> list[Row]:
+def fixed(device: str, numbers: Sequence[int], effort: Effort) -> list[Row]:
     """The cost of a step in a network that does nothing, with some numbers of layers.
 
     What the callback's own hooks take is timed in the place where they run, after a step has
@@ -144,7 +113,7 @@ def fixed(device: str, numbers: Sequence[int], rounds: int) -> list[Row]:
         work = Workload("empty", partial(empty, number), (128, CLASSES), names, names[0])
         watched = _Watched([f"net.{name}" for name in names])
         lane = loops.lightning(work, device, [watched])
-        course = race(loops.lightning(work, device, []), {OURS: lane}, rounds, warm=20, steps=20)[
+        course = race(loops.lightning(work, device, []), {OURS: lane}, effort, warm=20, steps=20)[
             OURS
         ]
         rows.append(
@@ -159,24 +128,25 @@ def fixed(device: str, numbers: Sequence[int], rounds: int) -> list[Row]:
     return rows
 
 
-def compared(work: Workload, device: str, rounds: int, **options: Any) -> Row:
+def compared(work: Workload, device: str, effort: Effort, **options: Any) -> Row:
     """A step of Lightning with the callback over one without.
 
     Args:
         work: The network and its batch.
         device: ``"cpu"`` or ``"cuda"``.
-        rounds: How often each is timed.
+        effort: How long each race goes on.
         options: Of the Trainer.
     """
     none = loops.lightning(work, device, [], **options)
     ours = loops.lightning(work, device, loops.ours(work.layer), **options)
-    return row(race(none, {OURS: ours}, rounds)[OURS], OURS, NONE, work)
+    return row(race(none, {OURS: ours}, effort)[OURS], OURS, NONE, work)
 
 
 def row(course: Course, way: str, over: str, work: Workload) -> Row:
     """What a course says of a way to train."""
     return {
         "network": work.name,
+        "rounds": len(course.lane),
         "way": way,
         "over": over,
         "base_ms": 1e3 * median(course.base),
@@ -227,22 +197,6 @@ class _Watched(ManifoldMixup):
         start = perf_counter()
         super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
         self.seconds[-1] += perf_counter() - start
-
-
-class _Clone(torch.autograd.Function):
-    """One read, one write and a fresh buffer, in each direction."""
-
-    @staticmethod
-    def forward(ctx: Any, hidden: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
-        return hidden.clone()
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # noqa: ARG004 - torch's signature
-        return gradient.clone()
-
-
-def _there_and_back(hidden: Tensor, gradient: Tensor, change: Callable[[Tensor], Tensor]) -> Lane:
-    return lambda: torch.autograd.grad(change(hidden), hidden, gradient)
 
 
 def _scaled(spread: Spread, factor: float) -> dict[str, float]:
