@@ -16,7 +16,8 @@ def interpolate_rows(
     Args:
         hidden: Shape (B, ...), real, of at most 32 bits, its samples one after the other in memory.
         lam: λ.
-        partner: π, shape (B,); the samples of one that is no sample become NaN.
+        partner: π, shape (B,), a permutation, which nobody looks at here: of another the samples
+            with a partner that is no sample become NaN, and some of the adjoint stay as they were.
         mixed: Where to write, shaped and laid out like ``hidden``.
         adjoint: Whether π⁻¹ takes the place of π, which is not computed for that.
     """
@@ -48,7 +49,7 @@ def _interpolate(  # type: ignore[no-untyped-def]
     here = tl.program_id(0)
     row = (here // blocks).to(tl.int64)
     other = tl.load(partner + row).to(tl.int64)
-    columns = (here % blocks) * block + tl.arange(0, block)
+    columns = (here % blocks).to(tl.int64) * block + tl.arange(0, block)
     inside = (columns < size) & (other >= 0) & (other < samples)
     nan = float("nan")
     # with j = π(i), row j of the adjoint is λ·h_j + (1 - λ)·h_i, since i = π⁻¹(j)

@@ -10,6 +10,7 @@ from torch import Tensor
 _LARGE = 2**22  # bytes of a tensor
 _SHORT, _LONG = 2**10, 2**18  # bytes of a sample
 _REAL = (torch.float32, torch.bfloat16, torch.float16)
+_INDICES = (torch.int32, torch.int64)
 # elsewhere embedding_bag has no vectorised code
 _HAS_FAST_BAGS = torch.backends.cpu.get_cpu_capability() in ("AVX2", "AVX512")
 
@@ -21,7 +22,9 @@ def interpolate(first: Tensor, second: Tensor, lam: Tensor | float) -> Tensor:
         return torch.lerp(second, first, number)
     # a tensor must have the dtype of what it weighs, and half precision would round it
     wide = torch.promote_types(first.dtype, torch.float32)
-    weight = torch.as_tensor(lam).to(first.device, wide, non_blocking=True)
+    # what a GPU sends without waiting, the CPU would read before it has come
+    is_read_later = first.device.type != "cpu"
+    weight = torch.as_tensor(lam, dtype=wide).to(first.device, non_blocking=is_read_later)
     mixed = torch.lerp(second.to(wide), first.to(wide), weight)
     # torch.compile of torch 2.11 loses the gradient of a tensor that an operation hands through
     return mixed if wide == first.dtype else mixed.to(first.dtype)
@@ -57,19 +60,20 @@ def interpolate_partners(
     if adjoint:
         partner = inverse(partner)
     if number is None:
-        # what comes first gives its strides to the result
-        return interpolate(hidden.index_select(0, partner), hidden, 1 - lam)
+        return interpolate(hidden, _gathered(hidden, partner), lam)
     mixed = _in_one_pass(hidden, number, partner)
     return _in_two_passes(hidden, number, partner) if mixed is None else mixed
 
 
 def _in_one_kernel(hidden: Tensor, lam: float, partner: Tensor, *, adjoint: bool) -> Tensor | None:
     """What a gather and a lerp do on a GPU, where its samples lie in rows."""
-    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(hidden)
-    if is_wrapped or type(hidden) is not Tensor:
+    if type(hidden) is not Tensor or not _is_plain(hidden):
+        return None
+    # a partner of another type is refused by torch
+    if hidden.dtype not in _REAL or _row(hidden) < _SHORT or partner.dtype not in _INDICES:
         return None
     kernel = _gpu_kernel(hidden.device)
-    if kernel is None or hidden.dtype not in _REAL or _row(hidden) < _SHORT:
+    if kernel is None:
         return None
     mixed = torch.empty_like(hidden)
     kernel(hidden, lam, partner, mixed, adjoint=adjoint)
@@ -84,6 +88,8 @@ def _gpu_kernel(device: torch.device) -> Callable[..., None] | None:
         sample = torch.zeros(2, 256, device=device, dtype=torch.float32)
         partner = torch.zeros(2, device=device, dtype=torch.int64)
         interpolate_rows(sample, 1.0, partner, torch.empty_like(sample), adjoint=False)
+    except torch.OutOfMemoryError:
+        raise
     except Exception:  # Triton misses itself, a C compiler, or a GPU that it knows
         return None
     return interpolate_rows
@@ -104,14 +110,30 @@ def _in_one_pass(hidden: Tensor, lam: float, partner: Tensor) -> Tensor | None:
 
 def _in_two_passes(hidden: Tensor, lam: float, partner: Tensor) -> Tensor:
     # what comes out is no view, for the next layer may write into it
-    mixed = torch.empty_like(hidden)
     if hidden.is_contiguous():
-        torch.index_select(hidden, 0, partner, out=mixed)
+        mixed = hidden.index_select(0, partner)
     else:  # a gather keeps no memory format, so it works on the dimensions as they lie in memory
+        mixed = torch.empty_like(hidden)
         order = _order(hidden)
         lying, out = hidden.permute(order), mixed.permute(order)
         torch.index_select(lying, order.index(0), partner, out=out)
     return mixed.lerp_(hidden, lam)
+
+
+def _gathered(hidden: Tensor, partner: Tensor) -> Tensor:
+    """h[π], which lies in memory as ``hidden`` does, for graphs."""
+    if hidden.is_contiguous():
+        return hidden.index_select(0, partner)
+    order = _order(hidden)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return hidden.permute(order).index_select(order.index(0), partner).permute(back)
+
+
+def _is_plain(hidden: Tensor) -> bool:
+    """Whether the memory of a tensor says all about it, and no mode or transform listens."""
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(hidden)
+    is_heard = is_wrapped or torch._C._len_torch_dispatch_stack() > 0
+    return not (is_heard or hidden.is_neg() or hidden._is_zerotensor())
 
 
 def _row(hidden: Tensor) -> int:
@@ -122,7 +144,13 @@ def _row(hidden: Tensor) -> int:
 
 
 def _order(hidden: Tensor) -> list[int]:
-    return sorted(range(hidden.dim()), key=hidden.stride, reverse=True)
+    order: list[int] = []
+    for dim in range(hidden.dim()):
+        place = len(order)  # torch.compile sorts no symbols, but compares them
+        while place and hidden.stride(order[place - 1]) < hidden.stride(dim):
+            place -= 1
+        order.insert(place, dim)
+    return order
 
 
 def _by_rows(hidden: Tensor, lam: float, partner: Tensor) -> Tensor:

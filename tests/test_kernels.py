@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_mmix import kernels, mix
 
@@ -160,6 +161,7 @@ class Other(torch.Tensor):
         (torch.randn(4, 512, dtype=torch.complex64), False),
         (torch.randn(4, 512).as_subclass(Other), False),
         (torch.empty(0, 512), False),
+        (torch._neg_view(torch.randn(4, 512)), False),
     ],
 )
 def test_the_kernel_of_gpus_takes_plain_samples_in_rows(hidden, fits, adjoint, launched):
@@ -168,6 +170,14 @@ def test_the_kernel_of_gpus_takes_plain_samples_in_rows(hidden, fits, adjoint, l
     assert launched == ([adjoint] if fits else [])
     assert (mixed is not None) == fits
     assert mixed is None or mixed.stride() == hidden.stride()
+
+
+def test_the_kernel_of_gpus_is_not_taken_past_a_mode_or_by_other_partners(launched):
+    hidden, partner = torch.randn(4, 512), torch.arange(4)
+    with TorchDispatchMode():
+        assert kernels._in_one_kernel(hidden, 0.7, partner, adjoint=False) is None
+    assert kernels._in_one_kernel(hidden, 0.7, partner.double(), adjoint=False) is None
+    assert not launched
 
 
 def test_the_kernel_of_gpus_is_not_taken_where_it_does_not_run():

@@ -107,6 +107,22 @@ def test_a_graph_does_not_round_the_weight(dtype):
     assert torch.equal(compiled(hidden, lam, PARTNER), mix(hidden, lam, PARTNER))
 
 
+@pytest.mark.parametrize("lam", [0.7, torch.tensor(0.1, dtype=torch.bfloat16), torch.tensor(0.3)])
+def test_a_graph_takes_lam_for_what_it_is(lam):
+    hidden = torch.randn(5, 7, dtype=torch.float64)
+    compiled = torch.compile(mix, fullgraph=True, backend="aot_eager")
+    expected = float(lam) * hidden + (1 - float(lam)) * hidden[PARTNER]
+    torch.testing.assert_close(compiled(hidden, lam, PARTNER), expected, atol=1e-14, rtol=0)
+
+
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
+def test_a_graph_keeps_any_order_of_the_dimensions(backend):
+    torch.compiler.reset()
+    compiled = torch.compile(mix, fullgraph=True, backend=backend)
+    for hidden in (torch.randn(5, 6, 4).mT, torch.randn(3, 5, 4).transpose(0, 1)):
+        assert compiled(hidden, torch.tensor(0.7), PARTNER).stride() == hidden.stride()
+
+
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=pytest.mark.slow)])
 def test_a_graph_keeps_the_memory_format_whatever_the_sizes(backend):
     torch.compiler.reset()
