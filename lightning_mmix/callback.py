@@ -9,17 +9,17 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
+from torch.optim import Optimizer
 from typing_extensions import override
 
 from lightning_mmix.batch import Path, find_mixable_input, find_targets
-from lightning_mmix.choice import Choice, Layers, choose_layers, refuse_several_inputs
+from lightning_mmix.choice import Choice, Layers, choose_layers, refuse_several_inputs, show_layers
 from lightning_mmix.gates import Gates
 from lightning_mmix.layers import INPUT, select
-from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import MixPlan, Recipe, draw
 from lightning_mmix.refusals import unused_target
+from lightning_mmix.sides import is_paired, mix_gradients
 from lightning_mmix.step import Step
-from lightning_mmix.tables import layer_table, rendered
 
 
 class ManifoldMixup(Callback):
@@ -165,6 +165,13 @@ class ManifoldMixup(Callback):
                 raise unused_target(self._step.plan)
 
     @override
+    def on_before_optimizer_step(
+        self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer
+    ) -> None:
+        if self._step is not None:
+            mix_gradients(self._step, optimizer)
+
+    @override
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
@@ -205,8 +212,7 @@ class ManifoldMixup(Callback):
             self._choice, self.layers_ = choice, choice.names
             self._recipe = Recipe(self.alpha, choice.weights)
             self._gates = Gates(pl_module, choice.weights)
-            if _shows_summary(trainer):
-                trainer.print(rendered(layer_table(self._recipe, choice.sites)))
+            show_layers(trainer, self._recipe, choice)
         return self._recipe, self._gates
 
     def _log(self, pl_module: LightningModule, plan: MixPlan) -> None:
@@ -234,17 +240,9 @@ class ManifoldMixup(Callback):
 
 def mixups_of(trainer: Trainer) -> list[ManifoldMixup]:
     """The ManifoldMixup callbacks of a Trainer."""
-    return [each for each in _callbacks(trainer) if isinstance(each, ManifoldMixup)]
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    return [each for each in callbacks if isinstance(each, ManifoldMixup)]
 
 
 def _mixes_loss(pl_module: LightningModule) -> bool:
     return getattr(pl_module.training_step, "mixes_loss", False)
-
-
-def _shows_summary(trainer: Trainer) -> bool:
-    # by name, since the pytorch_lightning package has a ModelSummary of its own
-    return any(b.__name__ == "ModelSummary" for c in _callbacks(trainer) for b in type(c).__mro__)
-
-
-def _callbacks(trainer: Trainer) -> list[Callback]:
-    return trainer.callbacks  # type: ignore[attr-defined, no-any-return]  # set by its connector

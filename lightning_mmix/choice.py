@@ -5,7 +5,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
@@ -14,8 +14,10 @@ from torchmetrics import Metric, MetricCollection
 from lightning_mmix.batch import Path, entries, find_mixable_input, find_targets, tensors
 from lightning_mmix.calls import NoForwardError, probe_on
 from lightning_mmix.layers import INPUT, named_layers, select
+from lightning_mmix.plan import Recipe
 from lightning_mmix.probe import Probe
 from lightning_mmix.sites import Site
+from lightning_mmix.tables import layer_table, rendered
 from lightning_mmix.verification import chosen_automatically, verified
 
 _METRICS = (Metric, MetricCollection)
@@ -199,6 +201,15 @@ def _quiet(module: LightningModule, trainer: Trainer) -> Iterator[None]:
     finally:
         del own["log"], own["log_dict"]
         own.update(shadowed)
+
+
+def show_layers(trainer: Trainer, recipe: Recipe, choice: Choice) -> None:
+    """Print the table of the eligible layers, if the Trainer shows a summary of the model."""
+    # by name, since the pytorch_lightning package has a ModelSummary of its own
+    callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
+    kinds = [kind for callback in callbacks for kind in type(callback).__mro__]
+    if any(kind.__name__ == "ModelSummary" for kind in kinds):
+        trainer.print(rendered(layer_table(recipe, choice.sites)))
 
 
 def _nothing(*_: Any, **__: Any) -> None:

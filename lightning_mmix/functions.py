@@ -31,11 +31,11 @@ _LIKE = _names("""
 """)
 _AS = _names("expand_as reshape_as type_as view_as")
 _RANDOM = _names("""
-    _standard_gamma alpha_dropout bernoulli bernoulli_ cauchy_ dropout dropout1d dropout2d dropout3d
-    exponential_ feature_alpha_dropout feature_dropout fractional_max_pool2d fractional_max_pool3d
-    geometric_ gru gumbel_softmax log_normal_ lstm multi_head_attention_forward multinomial
-    native_dropout normal normal_ poisson random_ rnn_relu rnn_tanh rrelu rrelu_
-    scaled_dot_product_attention uniform_
+    _sample_dirichlet _standard_gamma alpha_dropout bernoulli bernoulli_ binomial cauchy_ dropout
+    dropout1d dropout2d dropout3d exponential_ feature_alpha_dropout feature_dropout
+    fractional_max_pool2d fractional_max_pool3d geometric_ gru gumbel_softmax log_normal_ lstm
+    multi_head_attention_forward multinomial native_dropout normal normal_ poisson random_ rnn_relu
+    rnn_tanh rrelu rrelu_ scaled_dot_product_attention uniform_
 """)
 _KEEPS_STATISTICS = _names("batch_norm instance_norm")
 _RESHAPES_IN_PLACE = _names(
@@ -45,7 +45,8 @@ _EXCHANGES_MEMORY = _names("__set__ resize_ resize_as_ set_")
 _NOT_IN_PLACE = _names("__init__ __int__ __index__ __invert__ __iter__")
 _ADDITIVE = _names("""
     add sub neg radd rsub iadd isub mean sum clone detach to float double view reshape squeeze
-    unsqueeze flatten contiguous view_as
+    unsqueeze flatten contiguous view_as stack cat concat hstack vstack setitem copy index_add
+    scatter_add
 """)
 _RECEIVES = _names("all_reduce all_reduce_coalesced broadcast irecv recv reduce")
 _FACTORS = _names("mul rmul imul")

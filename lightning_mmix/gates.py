@@ -13,8 +13,8 @@ from torch.utils.hooks import RemovableHandle
 from lightning_mmix.batch import describe, mapped, tensors
 from lightning_mmix.layers import INPUT, named_layers, select
 from lightning_mmix.mixing import check_plan, mix_by
-from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import MixPlan
+from lightning_mmix.sides import is_paired
 from lightning_mmix.step import Step
 from lightning_mmix.targets import borrow
 from lightning_mmix.tracing import HOOK_GUARDS

@@ -15,9 +15,9 @@ from lightning_mmix.calibration import (
     equal_mass,
     fine_bins,
 )
+from lightning_mmix.pairs import pair_of
 from lightning_mmix.plan import MixPlan
 from lightning_mmix.scores import Form, brier_sum, correct_sum, is_binary, nll_sum, samples
-from lightning_mmix.sides import pair_of
 from lightning_mmix.summed import Scalar, SummedMetric
 
 

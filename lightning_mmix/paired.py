@@ -14,43 +14,40 @@ from lightning_mmix.functions import (
     asks_size,
     exchanges_memory,
     is_about_itself,
-    is_additive,
     is_collective,
     is_in_place,
-    is_linear,
     keeps_statistics,
     only_computes,
     reshapes_in_place,
     with_noise_to_come,
 )
+from lightning_mmix.pairs import LatePair, Pair, is_opaque, own_value, pair_of
 from lightning_mmix.refusals import (
     LOSS_OUTSIDE_GRAPH,
     OTHER_SIZES,
-    beside_custom_function,
     in_place,
     of_unequal_length,
-    under_transform,
+    refuse_nonlinear,
+    refuse_transforms,
 )
 from lightning_mmix.shared import change_of_number, with_shared_softmax
 from lightning_mmix.sides import (
-    LatePair,
-    Pair,
+    are_floating,
     are_scalars,
     communicate,
     have_other_shapes,
     hooked,
-    is_opaque,
     like,
     looks_at_shapes_only,
+    mixes,
+    on_both_sides,
     on_own_value,
     ordinary,
-    own_value,
-    pair_of,
     paired_in,
     side,
     tensors_in,
 )
-from lightning_mmix.step import Step, is_inside_function, shares_memory
+from lightning_mmix.step import Step, shares_memory, shares_storage
 
 
 class Paired(Tensor):
@@ -84,11 +81,6 @@ def become_paired(tensor: Tensor, pair: Pair) -> None:
     pair.step.track(tensor)
 
 
-def is_paired(value: Any) -> bool:
-    """Whether a value is, or holds, a paired tensor of a step that is not over."""
-    return any(pair_of(tensor) is not None for tensor in tensors_in(value))
-
-
 # fullgraph=True raises with the reason
 @torch.compiler.disable(reason=LOSS_OUTSIDE_GRAPH)  # type: ignore[no-untyped-call,untyped-decorator]
 def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
@@ -103,7 +95,7 @@ def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
         answer = _answer(step, func, args, kwargs)
         if answer is not NotImplemented:
             return answer
-    _refuse_transforms(func, args, kwargs)
+    refuse_transforms(func, args, kwargs)
     if is_in_place(func) or kwargs.get("out") is not None:
         return _write(step, func, args, kwargs)
     return _fork(step, *with_shared_softmax(func, args, kwargs))
@@ -140,13 +132,14 @@ def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     step.went_backward = True
     if not kwargs.get("create_graph") and any(map(step.owns, tensors_in(args[1:2]))):
         return func(*ordinary(args), **kwargs)
+    step.gave_paired = True
     with_graph = {**kwargs, "retain_graph": True}  # both sides hang on one network
     first, second = func(*side(args, 0), **with_graph), func(*side(args, 1), **kwargs)
     return _zip(first, second, step)
 
 
 def _change(change: Callable[[Tensor], Tensor], func: Function, args: Any) -> Tensor:
-    _refuse_transforms(func, args, {})
+    refuse_transforms(func, args, {})
     own: Tensor = on_own_value(change, args[:1], {})
     become_paired(own, LatePair(args[0].pair, change))
     return own
@@ -164,7 +157,7 @@ def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
         others = tuple(_copy_of_state(step, other) for other in others[0]), others[1]
     second = func(*others[0], **others[1])
     if opaque and any(tensor.requires_grad for tensor in tensors_in(first)):
-        _refuse_nonlinear(func, args)
+        refuse_nonlinear(func, args)
     return _zip(first, second, step, opaque=opaque, scalar=are_scalars(found))
 
 
@@ -175,40 +168,61 @@ def _write(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     if exchanges_memory(func):
         raise in_place(func, "by exchanging its memory")
     if (pair := pair_of(written)) is not None:
-        step.settle()
-        if reshapes_in_place(func):
-            on_own_value(func, args, kwargs)
-        _on_both(func, args, kwargs)
-        _refresh(written, pair)
+        _write_paired(pair, func, args, kwargs)
     elif step.owns(written):
-        # a running mean of losses, not a count of labels
-        mixed = are_scalars(paired_in(args, kwargs))
-        func(*(ordinary(args) if mixed else side(args, 0)), **side(kwargs, 0))
+        # a running mean of losses or a gradient step, not a count of labels
+        found = paired_in(args, kwargs)
+        is_mix = are_scalars(found) or (step.trains(written) and are_floating(found))
+        own = mixes if is_mix else partial(side, index=0)
+        func(*own(args), **own(kwargs))
     else:
         _write_ordinary(step, func, args, kwargs)
     return written
+
+
+def _write_paired(pair: Pair, func: Function, args: Any, kwargs: Any) -> None:
+    pair.step.settle()
+    written, *others = args
+    found = paired_in(args, kwargs)
+    if any(is_opaque(*each) for each in found):
+        refuse_nonlinear(func, args, by_mixes=True)
+        on_own_value(func, (written, *mixes(others)), mixes(kwargs))
+        pair.is_opaque = True
+        return
+    if reshapes_in_place(func):
+        on_own_value(func, args, kwargs)
+    on_both_sides(func, args, kwargs)
+    for tensor in pair.step.tracked():
+        other = pair_of(tensor)
+        if other is pair or (other is not None and _is_alias(tensor, other, pair)):
+            _refresh(tensor, other)
+
+
+def _is_alias(tensor: Tensor, pair: Pair, other: Pair) -> bool:
+    return shares_storage(pair.first, other.first) and not is_opaque(tensor, pair)
 
 
 def _write_ordinary(step: Step, func: Function, args: Any, kwargs: Any) -> None:
     written, *others = args
     if written._is_view() or shares_memory(written):
         raise in_place(func, "into memory that other tensors may share")
+    found = paired_in(others, kwargs)
+    opaque = any(is_opaque(*each) for each in found)
+    if opaque:
+        refuse_nonlinear(func, args)
     with torch.enable_grad():  # under no_grad the values change, but the history stays
-        pair = Pair(written.clone(), written.clone(), step)
-    _on_both(func, (pair, *others), kwargs)
+        pair = Pair(written.clone(), written.clone(), step, is_opaque=opaque)
+    on_both_sides(func, (pair, *others), kwargs)
+    pair.is_mixed = are_scalars(found)
     _refresh(written, pair)
     become_paired(written, pair)
-
-
-def _on_both(func: Function, args: Any, kwargs: Any) -> None:
-    with_noise_to_come(func, side(args, 0), side(kwargs, 0))
-    func(*side(args, 1), **side(kwargs, 1))
 
 
 def _refresh(own: Tensor, pair: Pair) -> None:
     # the own value of an integer shares its memory with the first, unless it was ordinary before
     if own.data_ptr() != pair.first.data_ptr():
-        on_own_value(Tensor.copy_, (own, own_value(pair)), {})
+        value = own_value(pair, is_scalar=pair.is_mixed)
+        on_own_value(Tensor.copy_, (own, value), {})
 
 
 def _zip(first: Any, second: Any, step: Step, *, opaque: bool = False, scalar: bool = False) -> Any:
@@ -232,18 +246,3 @@ def _zip(first: Any, second: Any, step: Step, *, opaque: bool = False, scalar: b
 
 def _copy_of_state(step: Step, value: Any) -> Any:
     return value.clone() if isinstance(value, Tensor) and step.owns(value) else value
-
-
-def _refuse_transforms(func: Function, args: Any, kwargs: Any) -> None:
-    if torch._C._are_functorch_transforms_active():
-        raise under_transform(func)
-    # a paired input of an autograd.Function would get one gradient for both sides
-    if is_inside_function() and func.__name__ not in ("clone", "detach"):
-        if any(tensor.requires_grad for tensor, _ in paired_in(args, kwargs)):
-            raise beside_custom_function(func)
-
-
-def _refuse_nonlinear(func: Function, args: Any) -> None:
-    positions = [i for i, each in enumerate(args) if is_paired(each)]
-    if not (is_additive(func) or (len(positions) == 1 and is_linear(func, positions[0]))):
-        raise beside_custom_function(func)

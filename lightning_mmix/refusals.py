@@ -3,8 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from lightning_mmix.functions import Function
+import torch
+
+from lightning_mmix.functions import Function, is_additive, is_linear
 from lightning_mmix.plan import MixPlan
+from lightning_mmix.sides import are_floating, paired_in
+from lightning_mmix.step import is_inside_function
 
 LOSS_OUTSIDE_GRAPH = (
     "the loss of a mixed target runs outside the graph; compile the network rather than the whole "
@@ -40,6 +44,29 @@ def of_unequal_length(first: Sequence[Any], second: Sequence[Any]) -> ValueError
         f"a sample's own label and its partner's give {len(first)} and {len(second)} tensors, "
         "which can't be paired; use ManifoldMixupMixin or mixed_loss instead"
     )
+
+
+def refuse_nonlinear(func: Function, args: Any, *, by_mixes: bool = False) -> None:
+    """Let a value whose sides hang on one graph node only go into what is linear in it.
+
+    Args:
+        func: Any function of torch's.
+        args: Its arguments.
+        by_mixes: Whether it is computed from mixes, which integers have none of.
+    """
+    positions = [i for i, each in enumerate(args) if paired_in(each)]
+    is_exact = is_additive(func) or (len(positions) == 1 and is_linear(func, positions[0]))
+    if not is_exact or (by_mixes and not are_floating(paired_in(args))):
+        raise beside_custom_function(func)
+
+
+def refuse_transforms(func: Function, args: Any, kwargs: Any) -> None:
+    """Let nothing paired into what would give one gradient for both sides."""
+    if torch._C._are_functorch_transforms_active():
+        raise under_transform(func)
+    if is_inside_function() and func.__name__ not in ("clone", "detach"):
+        if any(tensor.requires_grad for tensor, _ in paired_in(args, kwargs)):
+            raise beside_custom_function(func)
 
 
 def under_transform(func: Function) -> ValueError:

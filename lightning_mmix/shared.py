@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_mmix.functions import Function, is_linear
-from lightning_mmix.sides import LatePair, is_opaque, pair_of
+from lightning_mmix.functions import Function, is_in_place, is_linear
+from lightning_mmix.pairs import LatePair, is_opaque, pair_of
 
 _COPIES = (Tensor.detach, Tensor.clone)
 _NUMBERS = (int, float)
@@ -26,7 +26,7 @@ def change_of_number(func: Function, args: Any, kwargs: Any) -> Callable[[Tensor
     Returns:
         The change, which is linear, so that it may be made to the mix as well as to the sides.
     """
-    if kwargs or not args or not isinstance(args[0], Tensor):
+    if kwargs or not args or not isinstance(args[0], Tensor) or is_in_place(func):
         return None
     others = args[1:]
     is_change = func in _COPIES or (len(others) == 1 and is_linear(func, 0))
@@ -74,4 +74,6 @@ def _is_mixed_number(tensor: Tensor) -> bool:
     with torch._C.DisableTorchFunctionSubclass():
         if tensor.ndim or not pair.step.fired:
             return False
-        return isinstance(pair, LatePair) or not is_opaque(tensor, pair)
+        if isinstance(pair, LatePair):
+            return not pair.is_opaque
+        return not is_opaque(tensor, pair)

@@ -1,85 +1,21 @@
-"""The two sides of a paired tensor, and trees of arguments that hold such tensors."""
+"""Trees of arguments that hold paired tensors, by the sides of these."""
 
-import weakref
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
-from lightning_mmix.functions import Function, receives, shape_argument
+from lightning_mmix.functions import Function, receives, shape_argument, with_noise_to_come
 from lightning_mmix.kernels import interpolate
+from lightning_mmix.pairs import LatePair, Pair, is_opaque, pair_of
 from lightning_mmix.step import Step, become_ordinary
 
 # most arguments, to be told apart from trees in no time
 _LEAVES = frozenset([type(None), bool, int, float, complex, str, torch.dtype, torch.device])
 _SEQUENCES = (tuple, list)  # a union takes twice the time to ask
-
-
-class Pair:
-    """What a paired tensor carries.
-
-    Attributes:
-        step: The step that it belongs to.
-        is_opaque: Whether both sides hang on one graph node, the output of an autograd.Function.
-        is_mixed: Whether the tensor's own value is the mix of the sides.
-    """
-
-    def __init__(
-        self, first: Tensor, second: Tensor, step: Step, *, is_opaque: bool = False
-    ) -> None:
-        self.step = step
-        self.is_opaque = is_opaque
-        self.is_mixed = False
-        self._sides = (first, second)
-
-    @property
-    def first(self) -> Tensor:
-        """What was computed from y."""
-        return self[0]
-
-    @property
-    def second(self) -> Tensor:
-        """What was computed from y[partner]."""
-        return self[1]
-
-    def __getitem__(self, index: int) -> Tensor:
-        return self._sides[index]
-
-
-class LatePair(Pair):
-    """The pair of a number whose own value was computed alone: its sides are, if someone asks.
-
-    Trainers scale, copy and detach each loss, and then look at the mix alone.
-    """
-
-    def __init__(self, source: Pair, change: Callable[[Tensor], Tensor]) -> None:
-        self.step = source.step
-        self.is_opaque = False
-        self.is_mixed = True
-        self._source = source
-        self._change = change
-        self._has_graph = torch.is_grad_enabled()
-        self._is_settled = False
-        self.step.late.append(weakref.ref(self))
-
-    def __getitem__(self, index: int) -> Tensor:
-        self.settle()
-        return super().__getitem__(index)
-
-    def settle(self) -> None:
-        """Compute the sides, unless they were."""
-        if not self._is_settled:
-            self._is_settled = True
-            with torch.set_grad_enabled(self._has_graph):
-                self._sides = self._change(self._source[0]), self._change(self._source[1])
-
-
-def pair_of(tensor: Tensor) -> Pair | None:
-    """The pair that a tensor carries as long as its step is not over."""
-    pair: Pair | None = getattr(tensor, "pair", None)
-    return None if pair is None or pair.step.closed else pair
 
 
 def side(tree: Any, index: int) -> Any:
@@ -92,6 +28,11 @@ def side(tree: Any, index: int) -> Any:
             return ordinary(tree) if "pair" in vars(tree) else tree
         return ordinary(tree) if is_opaque(tree, pair) else pair[index]
     return _rebuilt(tree, lambda entry: side(entry, index))
+
+
+def is_paired(value: Any) -> bool:
+    """Whether a value is, or holds, a paired tensor of a step that is not over."""
+    return any(pair_of(tensor) is not None for tensor in tensors_in(value))
 
 
 def paired_in(*trees: Any) -> list[tuple[Tensor, Pair]]:
@@ -123,31 +64,14 @@ def like(sequence: Any, entries: list[Any]) -> Any:
     return tuple(entries) if type(sequence) is tuple else _made_like(sequence, entries)
 
 
-def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
-    """What code that knows nothing of pairs sees: the mix, or the first where there is none.
-
-    Which of them it is, the pair notes.
-
-    Args:
-        pair: The two sides.
-        is_scalar: Whether they were computed from numbers that are mixed already, as a loss is:
-            such a value is the mix also while gradients are off, so that what is logged is what
-            was trained on.
-    """
-    first, second, step = pair.first, pair.second, pair.step
-    pair.is_mixed = False
-    if not (first.is_floating_point() or first.is_complex()):
-        return first.detach()
-    # masked by the target, the sides may differ in shape: only what is made of them can be mixed
-    if not (step.is_mixing or (step.fired and is_scalar)) or first.shape != second.shape:
-        return first.clone()
-    pair.is_mixed = True
-    return interpolate(first, second, step.plan.lam)
-
-
 def are_scalars(found: list[tuple[Tensor, Pair]]) -> bool:
     """Whether all paired tensors that were found are single numbers, as losses are."""
     return all(pair.first.ndim == 0 and pair.first.is_floating_point() for _, pair in found)
+
+
+def are_floating(found: list[tuple[Tensor, Pair]]) -> bool:
+    """Whether all paired tensors that were found are floating point, so that they can be mixed."""
+    return all(pair.first.is_floating_point() for _, pair in found)
 
 
 def have_other_shapes(tensor: Any) -> bool:
@@ -167,12 +91,6 @@ def looks_at_shapes_only(func: Function, args: Any, kwargs: Any) -> bool:
     return len(pairs) == 1 and args[position] is pairs[0] and not have_other_shapes(pairs[0])
 
 
-def is_opaque(tensor: Tensor, pair: Pair) -> bool:
-    """Whether both sides of a paired tensor hang on one graph node."""
-    needs_grad = pair.first.requires_grad or pair.second.requires_grad
-    return pair.is_opaque or (tensor.requires_grad and not needs_grad)
-
-
 def ordinary(tree: Any) -> Any:
     """A tree of arguments with the own value of every paired tensor, on its graph."""
     if isinstance(tree, Tensor) and "pair" in vars(tree):
@@ -181,10 +99,37 @@ def ordinary(tree: Any) -> Any:
     return _rebuilt(tree, ordinary)
 
 
+def mixes(tree: Any) -> Any:
+    """A tree of arguments with the mix of every paired tensor, also of those formed without one."""
+    if not isinstance(tree, Tensor):
+        return _rebuilt(tree, mixes)
+    pair = pair_of(tree)
+    if pair is None or pair.is_mixed or not pair.step.fired or is_opaque(tree, pair):
+        return ordinary(tree)
+    return interpolate(pair.first, pair.second, pair.step.plan.lam)
+
+
+def mix_gradients(step: Step, optimizer: Optimizer) -> None:
+    """Leave an optimizer the mix of each gradient that was put there paired."""
+    if step.went_backward and not step.gave_paired:
+        return  # none was made by hand
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None and pair_of(parameter.grad) is not None:
+                parameter.grad = mixes(parameter.grad)
+                step.went_backward = True
+
+
 def on_own_value(func: Function, args: Any, kwargs: Any) -> Any:
     """Call a function on the own values of its arguments."""
     with torch._C.DisableTorchFunctionSubclass():
         return func(*args, **kwargs)
+
+
+def on_both_sides(func: Function, args: Any, kwargs: Any) -> None:
+    """Call a function that writes once with the first sides and once with the second."""
+    with_noise_to_come(func, side(args, 0), side(kwargs, 0))
+    func(*side(args, 1), **side(kwargs, 1))
 
 
 def communicate(func: Function, args: Any, kwargs: Any) -> Any:

@@ -20,17 +20,21 @@ class Step:
         fired: Whether the plan's layer has run and was mixed.
         closed: Whether the step is over; nothing is paired from then on.
         went_backward: Whether a gradient was taken of a value that knows both targets.
+        gave_paired: Whether a gradient was paired itself.
         late: The pairs whose sides may still have to be computed.
     """
 
     def __init__(self, plan: MixPlan, model: nn.Module | None = None) -> None:
         self.plan = self.traced = plan
         if plan.partner.device.type != "cpu":
-            lam = plan.lam.to(plan.partner.device, non_blocking=True)
+            device = plan.partner.device
+            dtype = torch.float32 if device.type == "mps" else plan.lam.dtype  # it has no float64
+            lam = plan.lam.to(device, dtype, non_blocking=True)
             self.traced = MixPlan(plan.layer, lam, plan.partner)
         self.fired = False
         self.closed = False
         self.went_backward = False
+        self.gave_paired = False
         self.late: list[weakref.ref[Any]] = []
         self._model = model
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
@@ -46,6 +50,15 @@ class Step:
         # looked up anew each time: states are reassigned, and memory that they leave is used again
         storage = _storage(tensor)
         return any(_storage(state) == storage for state in _states(self._model))
+
+    def trains(self, tensor: Tensor) -> bool:
+        """Whether a tensor shares memory with a parameter of the model that has a gradient."""
+        parameters = () if self._model is None else self._model.parameters()
+        return any(p.requires_grad and shares_storage(p, tensor) for p in parameters)
+
+    def tracked(self) -> list[Tensor]:
+        """The tensors that are paired now."""
+        return [tensor for ref in self._paired if (tensor := ref()) is not None]
 
     def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
         """Note a tensor of the batch, to give back its class and, if ``data`` comes, its data."""
@@ -85,12 +98,18 @@ def become_ordinary(tensor: Tensor) -> None:
 
 def is_inside_function() -> bool:
     """Whether an autograd.Function runs forward: it switches off forward-mode gradients, too."""
-    return not torch.is_grad_enabled() and not torch._C._is_fwd_grad_enabled()
+    has_no_gradients = not torch.is_grad_enabled() and not torch._C._is_fwd_grad_enabled()
+    return has_no_gradients and not torch.is_inference_mode_enabled()
 
 
 def shares_memory(tensor: Tensor) -> bool:
     """Whether another tensor lies on the same memory, as ``.data`` and ``.detach()`` do."""
     return _num_users(tensor) > _num_users(torch.empty(1))
+
+
+def shares_storage(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors lie on the same memory."""
+    return _storage(first) == _storage(second)
 
 
 def _is_observing() -> bool:

@@ -9,9 +9,10 @@ from torch.utils._pytree import tree_map
 from lightning_mmix.kernels import interpolate
 from lightning_mmix.layers import INPUT
 from lightning_mmix.mixing import mix_by
-from lightning_mmix.paired import become_paired, is_paired
+from lightning_mmix.paired import become_paired
+from lightning_mmix.pairs import Pair
 from lightning_mmix.plan import MixPlan
-from lightning_mmix.sides import Pair
+from lightning_mmix.sides import is_paired
 from lightning_mmix.step import Step
 
 

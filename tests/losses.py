@@ -113,6 +113,45 @@ def custom_function(z, y):
     return 2 * _SquaredError.apply(z, y).mean() + F.cross_entropy(z, y)
 
 
+def scaled_in_place(z, y):
+    loss = F.cross_entropy(z, y)
+    alone, halved = F.mse_loss(z[:, 0], y.to(z)), loss / 2
+    loss *= 3
+    terms = torch.stack([loss, alone])
+    terms[0].mul_(0.1)
+    return terms.sum() + halved.exp()
+
+
+def a_sample_scaled_in_place(z, y):
+    each = F.cross_entropy(z, y, reduction="none")
+    first, mean = each[0], each.mean()
+    each.mul_(2)
+    return first + each.square().mean() + mean
+
+
+def custom_function_written_into(z, y):
+    loss = _SquaredError.apply(z, y).mean()
+    loss *= 2
+    loss += F.cross_entropy(z, y)
+    terms = torch.zeros(2, dtype=z.dtype)
+    terms[0] = _SquaredError.apply(z, y).mean()
+    terms[1] = loss
+    total = F.cross_entropy(z, y)
+    total += terms.sum()
+    return total
+
+
+def scaled_many_times(z, y):
+    loss = F.cross_entropy(z, y)
+    for _ in range(1500):
+        loss = loss * 0.999
+    return loss + z.mean()
+
+
+def by_sparse_counts(z, y):
+    return torch.sparse.mm(one_hot(y).t().to_sparse(), z).square().mean()
+
+
 class WithBuffer(nn.Module):
     """Weights by inverse class frequency, counted as it goes along."""
 
@@ -158,5 +197,10 @@ LOSSES = {
     "supervised_contrastive": supervised_contrastive,
     "in_a_dict": in_a_dict,
     "custom_function": custom_function,
+    "scaled_in_place": scaled_in_place,
+    "a_sample_scaled_in_place": a_sample_scaled_in_place,
+    "custom_function_written_into": custom_function_written_into,
+    "scaled_many_times": scaled_many_times,
+    "by_sparse_counts": by_sparse_counts,
     "with_buffer": WithBuffer(),
 }

@@ -14,8 +14,8 @@ from torchmetrics.classification import MulticlassAccuracy
 from training import Net, batches, fit, loader, trainer
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.paired import is_paired
 from lightning_mmix.plan import Recipe, draw
+from lightning_mmix.sides import is_paired
 
 
 def assert_exact(module, callback, batch, untouched):

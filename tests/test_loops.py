@@ -237,6 +237,40 @@ def test_a_manual_step_that_accumulates_gives_the_naive_weights(float64):
     assert_same_weights(module, trained_naively(before, steps.seen, every=2))
 
 
+def by_assignment(parameter, grad):
+    parameter.grad = grad
+
+
+def by_addition(parameter, grad):
+    parameter.grad = torch.zeros_like(parameter)
+    with torch.no_grad():
+        parameter.grad.add_(grad)
+
+
+def by_hand(parameter, grad):
+    with torch.no_grad():
+        parameter -= 0.1 * grad
+
+
+@pytest.mark.parametrize("give", [by_assignment, by_addition, by_hand])
+def test_gradients_with_a_graph_that_are_given_by_hand_are_those_of_the_mix(float64, give):
+    class ByHand(Stepped):
+        automatic_optimization = False
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+        def training_step(self, batch, batch_idx):
+            self.optimizers().zero_grad()
+            used = list(self.net.parameters())
+            grads = torch.autograd.grad(self.loss_of(*batch), used, create_graph=True)
+            for parameter, grad in zip(used, grads, strict=True):
+                give(parameter, grad)
+            self.optimizers().step()
+
+    assert_trains_naively(ByHand())
+
+
 class Adversarial(Stepped):
     automatic_optimization = False
 

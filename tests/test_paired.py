@@ -8,8 +8,9 @@ import torch.nn.functional as F
 from torch import nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from lightning_mmix.paired import Paired, is_paired
+from lightning_mmix.paired import Paired
 from lightning_mmix.plan import MixPlan
+from lightning_mmix.sides import is_paired
 from lightning_mmix.step import Step
 from lightning_mmix.targets import borrow
 
@@ -164,6 +165,57 @@ def test_a_custom_function_of_the_target_may_not_be_used_nonlinearly(step):
         loss.log()
     with pytest.raises(ValueError, match="into sums, means and multiples; use"):
         (loss.mean() + 1) ** 2
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda loss, y: loss.mul_(loss),
+        lambda loss, y: loss.add_(y.sum()),
+        lambda loss, y: loss.exp_(),
+        lambda loss, y: torch.zeros(()).add_(loss).square(),
+        lambda loss, y: F.cross_entropy(torch.eye(3), y).add_(loss).square(),
+    ],
+)
+def test_a_custom_function_of_the_target_may_not_be_written_into_nonlinearly(step, write):
+    logits, labels = torch.randn(3, losses.C, requires_grad=True), paired(step)
+    with pytest.raises(ValueError, match="stands next to a custom autograd"):
+        write(losses._SquaredError.apply(logits, labels).mean(), labels)
+
+
+def test_views_of_what_is_written_into_change_with_it(step):
+    loss = F.cross_entropy(torch.eye(3), paired(step))
+    view = loss.view(1)
+    loss *= 2
+    assert view.item() == loss.item()
+
+
+def test_inference_mode_in_a_step_is_no_custom_function(step):
+    loss = F.cross_entropy(torch.eye(3, requires_grad=True), paired(step))
+    with torch.inference_mode():
+        assert (loss / 2).item() == pytest.approx(loss.item() / 2)
+
+
+def test_a_running_sum_of_losses_without_gradients_is_that_of_the_mixes(step):
+    loss, total = F.cross_entropy(torch.eye(3), paired(step)), torch.zeros(())
+    with torch.no_grad():
+        total += loss
+        total *= 2
+    assert total.item() == pytest.approx(2 * loss.item())
+
+
+@pytest.mark.parametrize(
+    "sample",
+    [
+        lambda p: torch.binomial(torch.full_like(p, 9), p),
+        lambda p: torch.distributions.Beta(p, p).sample(),
+    ],
+)
+def test_distributions_give_both_sides_the_same_noise(step, sample):
+    with torch.random.fork_rng():
+        expected = sample(torch.full((3,), 0.5))
+    value = sample(paired(step, (0.5, 0.5, 0.5)))
+    assert value.pair.first.tolist() == value.pair.second.tolist() == expected.tolist()
 
 
 def test_it_meets_other_tensor_subclasses(step):

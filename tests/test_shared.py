@@ -4,8 +4,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_mmix import mixed_loss
-from lightning_mmix.paired import is_paired
-from lightning_mmix.sides import LatePair, pair_of
+from lightning_mmix.pairs import LatePair, pair_of
+from lightning_mmix.sides import is_paired
 from lightning_mmix.targets import borrow
 
 LABELS = torch.tensor([0, 1, 2])

@@ -24,7 +24,7 @@ from torch.nn.utils import prune
 from torch.utils.data import DataLoader
 from training import batches, fit, loader, trainer
 
-from lightning_mmix.paired import is_paired
+from lightning_mmix.sides import is_paired
 
 
 def weights(module):
