@@ -104,8 +104,9 @@ class Effort:
         """The numbers of the rounds, as long as there is time for another one."""
         start = perf_counter()
         for number in range(self.rounds):
-            if number < FEW or perf_counter() - start <= self.seconds:
-                yield number
+            if number >= FEW and perf_counter() - start > self.seconds:
+                return
+            yield number
 
     def steps(self, lane: Lane, least: int) -> int:
         """How many steps of a lane make a turn."""
