@@ -247,7 +247,11 @@ def test_runs_share_gpus_or_cores(monkeypatch):
 
 
 def started(examples, folder):
-    code = "import sys; from lightning_mmix.compare import compare; compare(sys.argv[1:])"
+    # a shell's background job, as these tests may be, starts what it starts deaf to Ctrl-C
+    code = (
+        "import signal, sys; from lightning_mmix.compare import compare; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); compare(sys.argv[1:])"
+    )
     options = [*examples, "--arms", *ARMS, "--out", str(folder)]
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
