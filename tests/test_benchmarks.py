@@ -20,8 +20,8 @@ from benchmarks import counts, lanes, loops, tables, workloads  # noqa: E402 - a
 
 TINY = workloads.TINY[0]
 FOLDER = ROOT / "examples" / "benchmarks"
-KEPT, H100, H200 = (
-    json.loads((FOLDER / f"{name}.json").read_text()) for name in ("cpu", "h100", "h200")
+KEPT, EPYC, H100, H200 = (
+    json.loads((FOLDER / f"{name}.json").read_text()) for name in ("xeon", "epyc", "h100", "h200")
 )
 
 
@@ -219,6 +219,7 @@ def test_all_kept_results_can_be_shown():
     shown = tables.rendered(KEPT)
     for work in workloads.ON_CPU:
         assert work.name in shown
+        assert work.name in tables.rendered(EPYC)
     assert "not measured" in shown
     for work in workloads.ON_GPU:
         assert work.name in tables.rendered(H200)

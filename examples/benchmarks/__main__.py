@@ -4,7 +4,7 @@
     PYTHONPATH=examples python -m benchmarks operation layers     # these parts
     PYTHONPATH=examples python -m benchmarks --fast               # a minute, to see that it runs
     PYTHONPATH=examples python -m benchmarks --device cuda --out gpu.json
-    PYTHONPATH=examples python -m benchmarks --show examples/benchmarks/cpu.json
+    PYTHONPATH=examples python -m benchmarks --show examples/benchmarks/xeon.json
 
 All ways to train run side by side in one process, a step each in turn, with a step of the same
 framework without mixing before and after: what is given is the median of the ratios to those two,
