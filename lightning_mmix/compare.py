@@ -19,8 +19,8 @@ from lightning_mmix.findings import Results, clean_scores, findings, table
 from lightning_mmix.report import write_report
 from lightning_mmix.robustness import Units
 from lightning_mmix.runs import Task, Way
+from lightning_mmix.score_tables import score_table
 from lightning_mmix.scores import Form
-from lightning_mmix.tables import score_table
 
 _ARMS: dict[str, tuple[str, Way]] = {
     "none": ("no mixing", "none"),

@@ -18,7 +18,7 @@ from lightning_mmix.findings import (
 )
 from lightning_mmix.pictures import pictures
 from lightning_mmix.runs import write_json
-from lightning_mmix.tables import spread
+from lightning_mmix.score_tables import spread
 
 _CAPTIONS = {
     "training": "What was logged while training, mean and one standard deviation over seeds.",

@@ -43,6 +43,7 @@ FLOORS = [
         "boundaries",
         "robustness",
         "tables",
+        "score_tables",
     ],
     ["choice", "callback", "module", "monitor", "visits", "measurement", "runs", "comparison"],
     ["findings", "pictures", "report", "compare", "cli"],

@@ -4,7 +4,7 @@ from rich.console import Console
 
 from lightning_mmix.plan import Recipe
 from lightning_mmix.sites import Site
-from lightning_mmix.tables import cut_table, layer_table, score_table
+from lightning_mmix.tables import cut_table, layer_table
 
 
 def rendered(table):
@@ -59,21 +59,4 @@ def test_the_sites_of_a_network_are_shown_with_reasons():
         "layer1        Block     (B, 64, 8, 8)     25%   auto\n"
         "head          Linear          (B, 10)    100%   yes\n"
         " 3 of 5 can be mixed; depth is the share of the work done"
-    )
-
-
-def test_scores_are_shown_with_their_differences_from_the_first():
-    scores = {
-        "no mixing": {"accuracy %": [90.0, 92.0], "NLL": [0.5, 0.7]},
-        "manifold mixup": {"accuracy %": [93.0, 93.0], "NLL": [0.25, 0.25]},
-    }
-    assert rendered(score_table(scores, "Test scores")) == (
-        "                   Test scores\n"
-        "                      accuracy %              NLL\n"
-        "─────────────────────────────────────────────────\n"
-        "no mixing           91.00 ± 1.41    0.600 ± 0.141\n"
-        "manifold mixup      93.00 ± 0.00    0.250 ± 0.000\n"
-        "\n"
-        "Δ manifold mixup   +2.00 ± 12.71   -0.350 ± 1.271\n"
-        " Δ: minus no mixing, ± half of its 95 % interval"
     )

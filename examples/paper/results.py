@@ -17,7 +17,7 @@ from lightning_mmix.findings import (
     table,
 )
 from lightning_mmix.look import COLOURS, Style, legend, looked, panels
-from lightning_mmix.tables import spread
+from lightning_mmix.score_tables import spread
 from paper.experiments import ARMS, EXPERIMENTS, Published
 
 Summary = Mapping[str, Any]
