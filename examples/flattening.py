@@ -46,8 +46,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.differences import paired_difference
-from lightning_mmix.spectrum import Statistic, class_moments, singular_values, summary
+from lightning_mmix.compare.differences import paired_difference
+from lightning_mmix.metrics.spectrum import Statistic, class_moments, singular_values, summary
 
 ARMS = {
     "no mixing": [],

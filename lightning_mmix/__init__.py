@@ -3,14 +3,14 @@
 # first: after rich.progress, typing's cache would have a Trainer read one batch as all of them
 import lightning.pytorch as _  # noqa: F401
 
-from lightning_mmix.callback import ManifoldMixup
-from lightning_mmix.cuts import cut_test
-from lightning_mmix.gates import mixing
-from lightning_mmix.mixing import mix
-from lightning_mmix.module import ManifoldMixupClassifier, ManifoldMixupMixin
-from lightning_mmix.monitor import CalibrationMonitor
-from lightning_mmix.plan import MixPlan
-from lightning_mmix.targets import mixed_loss
+from lightning_mmix.core.operation import mix
+from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.cuts.cuts import cut_test
+from lightning_mmix.pairing.gates import mixing
+from lightning_mmix.pairing.targets import mixed_loss
+from lightning_mmix.training.callback import ManifoldMixup
+from lightning_mmix.training.module import ManifoldMixupClassifier, ManifoldMixupMixin
+from lightning_mmix.training.monitor import CalibrationMonitor
 
 __all__ = [
     "CalibrationMonitor",

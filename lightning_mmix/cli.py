@@ -11,9 +11,9 @@ from lightning.pytorch.utilities import CombinedLoader
 from rich.console import Console
 from typing_extensions import override
 
-from lightning_mmix.callback import ManifoldMixup, mixups_of
-from lightning_mmix.choice import survey
-from lightning_mmix.tables import cut_table
+from lightning_mmix.cuts.tables import cut_table
+from lightning_mmix.training.callback import ManifoldMixup, mixups_of
+from lightning_mmix.training.choice import survey
 
 _DESCRIPTION = (
     "LightningCLI for any LightningModule and its data; `layers` lists what can be mixed. One more "
@@ -58,7 +58,7 @@ def main(args: Sequence[str] | None = None) -> None:
     """
     given = sys.argv[1:] if args is None else list(args)
     if given[:1] == ["compare"]:
-        from lightning_mmix.compare import compare  # noqa: PLC0415 - needs the report extra
+        from lightning_mmix.compare.command import compare  # noqa: PLC0415 - needs the report extra
 
         compare(given[1:])
         return

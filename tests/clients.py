@@ -6,8 +6,8 @@ import inspect
 import lightning.pytorch as L
 import naive
 import torch
+from fitting import fit
 from torch import Tensor, nn
-from training import fit
 
 from lightning_mmix import ManifoldMixup
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from lightning_mmix.plan import MixPlan
-from lightning_mmix.step import Step
+from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.pairing.step import Step
 
 
 @pytest.fixture(autouse=True)

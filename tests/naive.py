@@ -40,7 +40,7 @@ def mixed(run, plan, target):
 
 
 def step(module, plan, batch):
-    """Loss and gradients of a step of ``training.Net``, on the weights that it has now."""
+    """Loss and gradients of a step of ``fitting.Net``, on the weights that it has now."""
     x, y = batch
     if plan is None:
         loss = module.criterion(module(x), y)

@@ -16,6 +16,7 @@ from typing import get_args
 import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
+from fitting import Net, batches, loader, trainer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
 from torch.distributed.distributed_c10d import get_rank
@@ -26,28 +27,27 @@ from torch.utils.checkpoint import checkpoint
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
-from training import Net, batches, loader, trainer
 
 from lightning_mmix import (
     CalibrationMonitor,
     ManifoldMixup,
     ManifoldMixupClassifier,
     mixing,
-    robustness,
 )
-from lightning_mmix.calibration import Binning, Norm
-from lightning_mmix.conditions import FGSM, PGD, Clean
-from lightning_mmix.gates import Gates
-from lightning_mmix.measurement import Instructions, measure
-from lightning_mmix.metrics import (
+from lightning_mmix.compare.measurement import Instructions, measure
+from lightning_mmix.core.plan import MixPlan, Recipe, draw
+from lightning_mmix.evaluation import robustness
+from lightning_mmix.evaluation.standard import FGSM, PGD, Clean
+from lightning_mmix.metrics.calibration import Binning, Norm
+from lightning_mmix.metrics.classification import (
     BrierScore,
     CalibrationBins,
     CalibrationError,
     MixedAccuracy,
     NegativeLogLikelihood,
 )
-from lightning_mmix.plan import MixPlan, Recipe, draw
-from lightning_mmix.spectrum import ClassSpectrum
+from lightning_mmix.metrics.spectrum import ClassSpectrum
+from lightning_mmix.pairing.gates import Gates
 
 NAMED = {"layers": ["input", "net.0"]}
 

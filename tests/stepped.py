@@ -6,10 +6,10 @@ import lightning.pytorch as L
 import naive
 import torch
 import torch.nn.functional as F
-from training import Net
+from fitting import Net
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.plan import Recipe, draw
+from lightning_mmix.core.plan import Recipe, draw
 
 LAYERS = {"input": 1.0, "net.0": 1.0, "net.1": 2.0}
 SEED = 4  # whose first six plans are of all three layers

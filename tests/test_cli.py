@@ -7,9 +7,9 @@ import lightning.pytorch as L
 import pytest
 import torch
 import yaml
+from fitting import Net, batches, fit, loader
 from lightning.pytorch.cli import LightningCLI
 from torch import nn
-from training import Net, batches, fit, loader
 
 from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, cli
 
@@ -82,7 +82,7 @@ def from_yaml(args):
 
 @pytest.mark.filterwarnings("ignore:You defined a .validation_step")
 def test_a_fit_from_yaml_is_a_fit_from_python_bit_for_bit(tmp_path):
-    ours = from_yaml(configured(tmp_path, {"class_path": "training.Net"}, [CALLBACK]))
+    ours = from_yaml(configured(tmp_path, {"class_path": "fitting.Net"}, [CALLBACK]))
     L.seed_everything(4, verbose=False)
     callback = ManifoldMixup(0.5, {"input": 1.0, "net.*": 2.0}, target=["1"])
     theirs = fit(Net(), callback, data=batches(4), max_epochs=2)
@@ -101,14 +101,14 @@ def test_a_fit_from_yaml_is_a_fit_from_python_bit_for_bit(tmp_path):
     assert all(map(torch.equal, ours, module.parameters()))
 
 
-MIXIN = {"class_path": "test_module.InFront"}
+MIXIN = {"class_path": "fitting.InFront"}
 
 
 @pytest.mark.filterwarnings("ignore:You defined a .validation_step")
 @pytest.mark.parametrize(
     ("model", "callbacks"),
     [
-        ({"class_path": "training.Net"}, [CALLBACK]),
+        ({"class_path": "fitting.Net"}, [CALLBACK]),
         (CLASSIFIER, []),
         (MIXIN, []),
     ],
@@ -134,12 +134,12 @@ def test_the_defaults_of_the_classifier_go_round(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["fit", *configured(tmp_path, model), "--print_config"])
     printed = yaml.safe_load(capsys.readouterr().out)
-    assert printed["model"]["init_args"]["optimizer"] == "lightning_mmix.module.sgd"
+    assert printed["model"]["init_args"]["optimizer"] == "lightning_mmix.training.module.sgd"
 
 
 @pytest.mark.parametrize("given", ["1", "1.0"])
 def test_one_batch_is_not_all_of_them(tmp_path, given):
-    args = configured(tmp_path, {"class_path": "training.Net"})
+    args = configured(tmp_path, {"class_path": "fitting.Net"})
     made = cli.MixupCLI(
         L.LightningModule,
         subclass_mode_model=True,
@@ -151,7 +151,7 @@ def test_one_batch_is_not_all_of_them(tmp_path, given):
 
 
 def test_the_command_line_fits(tmp_path):
-    cli.main(["fit", *configured(tmp_path, {"class_path": "training.Net"}, [CALLBACK])])
+    cli.main(["fit", *configured(tmp_path, {"class_path": "fitting.Net"}, [CALLBACK])])
 
 
 def listed(args, capsys):
@@ -162,7 +162,7 @@ def listed(args, capsys):
 
 def test_the_layers_of_a_config_are_listed(tmp_path, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "100")
-    rows = listed(configured(tmp_path, {"class_path": "training.Net"}, [CALLBACK]), capsys)
+    rows = listed(configured(tmp_path, {"class_path": "fitting.Net"}, [CALLBACK]), capsys)
     assert [row[0] for row in rows[2:7]] == ["input", "net.0", "net.1", "net.2", "net"]
     assert rows[4] == ["net.1", "Tanh", "(B,", "6)", "44%", "auto"]
     assert rows[5] == ["net.2", "Linear", "(B,", "5)", "100%", "yes"]
@@ -200,12 +200,12 @@ class Own(Net):
         return batch["a"]
 
 
-@pytest.mark.parametrize("model", ["training.Net", "test_cli.Own"])
+@pytest.mark.parametrize("model", ["fitting.Net", "test_cli.Own"])
 def test_the_listed_layers_see_the_batch_of_a_fit(tmp_path, capsys, model):
     callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "1.where"}}
     args = configured(tmp_path, {"class_path": model}, [callback])
     config = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    config["data"] = {"class_path": "test_cli.Everything"} if model == "training.Net" else None
+    config["data"] = {"class_path": "test_cli.Everything"} if model == "fitting.Net" else None
     config["trainer"]["precision"] = "64-true"
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     assert [row[-1] for row in listed(args, capsys)[2:7]] == ["auto", "yes", "auto", "yes", "yes"]
@@ -213,7 +213,7 @@ def test_the_listed_layers_see_the_batch_of_a_fit(tmp_path, capsys, model):
 
 def test_what_can_not_be_listed_is_told_in_a_line(tmp_path):
     callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "label"}}
-    args = configured(tmp_path, {"class_path": "training.Net"}, [callback])
+    args = configured(tmp_path, {"class_path": "fitting.Net"}, [callback])
     with pytest.raises(SystemExit, match=r"^lightning-mmix layers: there is no target='label' in"):
         cli.main(["layers", *args])
 

@@ -1,90 +1,106 @@
+"""The house: packages in one order, each library where it belongs, and rooms of a sane size."""
+
 import ast
-import importlib
-import pkgutil
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 import lightning_mmix
 
 PACKAGE = Path(lightning_mmix.__file__).parent
-# from the ground up: a module imports from those before it
-FLOORS = [
-    [
-        "plan",
-        "fused",
-        "kernels",
-        "mixing",
-        "layers",
-        "batch",
-        "scores",
-        "calibration",
-        "differences",
-    ],
-    [
-        "functions",
-        "step",
-        "pairs",
-        "sides",
-        "refusals",
-        "shared",
-        "paired",
-        "targets",
-        "tracing",
-        "gates",
-    ],
-    ["snapshot", "signal", "sites", "recording", "probe", "cuts", "calls", "predictions"],
-    ["condition", "attacks", "distortions", "conditions", "look", "curves", "planes", "plots"],
-    [
-        "verification",
-        "summed",
-        "metrics",
-        "spectrum",
-        "tally",
-        "hidden",
-        "boundaries",
-        "robustness",
-        "tables",
-        "score_tables",
-    ],
-    ["choice", "callback", "module", "monitor", "visits", "measurement", "runs", "comparison"],
-    ["findings", "pictures", "report", "compare", "cli"],
-]
-ORDER = [name for floor in FLOORS for name in floor]
+
+# what each may import of ours; plots takes values in, and whoever has some may ask for a picture
+BELOW = {
+    "core": set(),
+    "plots": set(),
+    "pairing": {"core"},
+    "cuts": {"core", "pairing"},
+    "metrics": {"core", "pairing", "plots"},
+    "evaluation": {"core", "pairing", "cuts", "metrics", "plots"},
+    "training": {"core", "pairing", "cuts", "metrics", "evaluation", "plots"},
+    "compare": {"core", "pairing", "cuts", "metrics", "evaluation", "training", "plots"},
+    "cli": {"core", "pairing", "cuts", "metrics", "evaluation", "training", "plots", "compare"},
+}
+WHERE = {
+    "lightning": {"training", "compare", "cli", "lightning_mmix"},
+    "rich": {"cuts", "evaluation", "compare", "cli"},
+    "matplotlib": {"plots", "compare"},
+    "scipy": {"compare"},
+    "torchvision": {"evaluation"},
+    "triton": {"core"},
+}
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+
+def name_of(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(part for part in parts if part != "__init__")
+
+
+def package_of(name):
+    return (*name.split("."), "lightning_mmix")[1]
 
 
 def imports(path):
+    """What a module imports, wherever in its code, with the line."""
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level == 0:
-            yield node.module
+        if isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: {node.lineno}"
+            yield node.module, node.lineno
         elif isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
+            yield from ((alias.name, node.lineno) for alias in node.names)
 
 
-def test_every_module_stands_on_a_floor():
-    assert sorted(ORDER) == sorted(p.stem for p in PACKAGE.glob("*.py") if p.stem != "__init__")
+def offending(is_wrong):
+    """The imports that are wrong, as one would look them up."""
+    return [
+        f"{path.relative_to(PACKAGE.parent)}:{line} imports {imported}"
+        for path in MODULES
+        for imported, line in imports(path)
+        if is_wrong(package_of(name_of(path)), imported)
+    ]
 
 
-def test_imports_point_down():
-    for position, name in enumerate(ORDER):
-        ours = [m for m in imports(PACKAGE / f"{name}.py") if m.startswith("lightning_mmix")]
-        assert {m.removeprefix("lightning_mmix.") for m in ours} <= set(ORDER[:position]), name
+def test_every_package_has_its_place():
+    below_the_top = {package_of(name_of(path)) for path in MODULES} - {"lightning_mmix"}
+    assert below_the_top == set(BELOW)
+    TopologicalSorter(BELOW).prepare()  # raises where they go round in a circle
 
 
-def test_lightning_is_imported_on_the_upper_floors_only():
-    for name in [name for floor in FLOORS[:5] for name in floor]:
-        roots = {m.split(".")[0] for m in imports(PACKAGE / f"{name}.py")}
-        assert "lightning" not in roots, name
+def test_packages_import_from_those_before_them():
+    def is_wrong(package, imported):
+        if not imported.startswith("lightning_mmix.") or package == "lightning_mmix":
+            return False
+        return package_of(imported) not in BELOW[package] | {package}
+
+    assert offending(is_wrong) == []
 
 
-def test_all_is_what_is_public():
-    modules = {info.name for info in pkgutil.iter_modules([str(PACKAGE)])}
-    public = {name for name in vars(lightning_mmix) if not name.startswith("_")} - modules
-    # the module lightning_mmix.mixing gives way to the context manager of that name
-    assert public | {"mixing"} == set(lightning_mmix.__all__)
-    assert lightning_mmix.__all__ == sorted(lightning_mmix.__all__)
-    for name in modules:
-        importlib.import_module(f"lightning_mmix.{name}")
+@pytest.mark.parametrize("library", WHERE)
+def test_a_library_is_imported_where_it_belongs(library):
+    def is_wrong(package, imported):
+        return imported.split(".")[0] == library and package not in WHERE[library]
+
+    assert offending(is_wrong) == []
 
 
-def test_a_file_has_at_most_250_lines():
-    for path in PACKAGE.glob("*.py"):
+def test_modules_import_one_way():
+    names = {name_of(path) for path in MODULES}
+    graph = {
+        name_of(path): {imported for imported, _ in imports(path) if imported in names}
+        for path in MODULES
+        if path.name != "__init__.py"
+    }
+    TopologicalSorter(graph).prepare()  # raises with the circle, if there is one
+
+
+def test_a_package_has_about_ten_modules_at_most():
+    assert len([path for path in PACKAGE.iterdir() if path.name != "__pycache__"]) <= 12
+    for package in BELOW:
+        assert len(list((PACKAGE / package).glob("[!_]*.py"))) <= 10, package
+
+
+def test_a_module_has_at_most_250_lines():
+    for path in MODULES:
         assert len(path.read_text().splitlines()) <= 250, path.name

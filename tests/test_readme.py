@@ -51,12 +51,12 @@ def words_of(path):
 def test_the_tests_that_it_names_exist():
     named = set(re.findall(r"`(test_\w+\.py)`", README))
     assert len(named) > 12
-    assert named <= {path.name for path in Path(__file__).parent.glob("test_*.py")}
+    assert named <= {path.name for path in Path(__file__).parent.rglob("test_*.py")}
 
 
 def test_the_refusals_that_it_quotes_are_made():
     table = README[README.index("| refused |") :].split("\n\n")[0].splitlines()[2:]
-    said = " ".join(map(words_of, (ROOT / "lightning_mmix").glob("*.py")))
+    said = " ".join(map(words_of, (ROOT / "lightning_mmix").rglob("*.py")))
     said = re.sub(r"\s+", " ", said)
     quoted = [row.split(" | ")[1].strip("`") for row in table]
     assert len(quoted) > 8

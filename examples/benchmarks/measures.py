@@ -17,10 +17,10 @@ from benchmarks.counts import waits
 from benchmarks.lanes import Course, Effort, Lane, Spread, race
 from benchmarks.workloads import CLASSES, Workload, empty
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.batch import find_targets
-from lightning_mmix.gates import Gates
-from lightning_mmix.plan import Recipe, draw
-from lightning_mmix.step import Step
+from lightning_mmix.core.batch import find_targets
+from lightning_mmix.core.plan import Recipe, draw
+from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.pairing.step import Step
 
 Row = dict[str, Any]
 

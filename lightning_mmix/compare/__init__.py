@@ -1,0 +1,1 @@
+"""The command that compares ways to train."""

@@ -1,0 +1,112 @@
+"""The layers of a model: their names, and the choice among them."""
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import Literal
+
+import torch
+from torch import nn
+
+INPUT = "input"
+
+Layers = Literal["auto"] | Sequence[str] | Mapping[str, float]
+
+# what torch.compile, FSDP and checkpoint_wrapper put into the names of the modules they wrap
+_WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
+
+
+def select(model: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float]:
+    """Resolve names and globs to the layers of a model, with their weights.
+
+    ``*``, ``?`` and ``[...]`` match within one part of a dotted name, so ``"net.layer*"`` takes
+    ``net.layer1`` but not ``net.layer1.conv``. A glob gives its weight to each of its matches.
+
+    Args:
+        model: The model whose modules are named.
+        layers: Names, globs and ``"input"``; a mapping gives each a weight, a sequence weights 1.
+
+    Returns:
+        Layer name → weight: ``"input"`` first, then in the model's own order.
+
+    Raises:
+        ValueError: If nothing is asked for, a name is unknown, a glob matches nothing, a layer is
+            named twice, or a layer is a container that has no forward pass of its own.
+    """
+    if isinstance(layers, str) or not layers:
+        raise ValueError(f"expected a list of layer names, but got layers={layers!r}")
+    weights = layers if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
+    if len(weights) < len(layers):
+        twice = next(name for name in layers if list(layers).count(name) > 1)
+        raise ValueError(f"layer {twice!r} is named twice")
+    modules = named_layers(model)
+    chosen: dict[str, float] = {}
+    for pattern, weight in weights.items():
+        for name in _matches(pattern, modules):
+            if name in chosen:
+                raise ValueError(f"layer {name!r} is named twice, the second time by {pattern!r}")
+            chosen[name] = weight
+    return {name: chosen[name] for name in (INPUT, *modules) if name in chosen}
+
+
+def named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    """The modules below ``model``, under names without the marks that wrappers leave in them."""
+    modules: dict[str, nn.Module] = {}
+    for name, module in model.named_modules():
+        # of a wrapper and what it wraps the outer one stands first, and runs
+        modules.setdefault(".".join(p for p in name.split(".") if p not in _WRAPPERS), module)
+    modules.pop("", None)
+    return modules
+
+
+def takes_hooks(module: nn.Module) -> bool:
+    """Whether a module has a forward pass of its own, and hooks see it."""
+    # a scripted module's forward can't be asked for on its class, and it takes no hooks
+    is_scripted = isinstance(module, torch.jit.ScriptModule)
+    if is_scripted:
+        return False
+    # torch.compile and others set the forward of an instance
+    return "forward" in vars(module) or type(module).forward is not nn.Module.forward
+
+
+def _matches(pattern: str, modules: Mapping[str, nn.Module]) -> list[str]:
+    if pattern == INPUT:
+        return [INPUT]
+    if pattern in modules:
+        _refuse_container(pattern, modules)
+        return [pattern]
+    found = [name for name in modules if _fits(name, pattern) and takes_hooks(modules[name])]
+    if not found:
+        is_glob = any(mark in pattern for mark in "*?[")
+        problem = "no layer matches" if is_glob else "there is no layer"
+        raise ValueError(f"{problem} {pattern!r}; did you mean {_nearest(pattern, modules)}?")
+    return found
+
+
+def _fits(name: str, pattern: str) -> bool:
+    parts, globs = name.split("."), pattern.split(".")
+    return len(parts) == len(globs) and all(map(fnmatchcase, parts, globs))
+
+
+def _refuse_container(name: str, modules: Mapping[str, nn.Module]) -> None:
+    if takes_hooks(modules[name]):
+        return
+    inside = _listed(n for n in modules if n.startswith(f"{name}.") and takes_hooks(modules[n]))
+    is_scripted = isinstance(modules[name], torch.jit.ScriptModule)
+    problem = "is scripted, so it takes no hooks" if is_scripted else "never runs itself"
+    raise ValueError(
+        f"layer {name!r}, a {type(modules[name]).__name__}, {problem}; "
+        f"did you mean {inside or 'another layer'}?"
+    )
+
+
+def _nearest(pattern: str, modules: Mapping[str, nn.Module]) -> str:
+    names = [INPUT, *(name for name in modules if takes_hooks(modules[name]))]
+    close = difflib.get_close_matches(pattern, names, n=len(names), cutoff=0.4) or names
+    # stable: of equally many parts first
+    return _listed(sorted(close, key=lambda name: name.count(".") != pattern.count(".")))
+
+
+def _listed(names: Iterator[str] | list[str]) -> str:
+    some = [repr(name) for name, _ in zip(names, range(3), strict=False)]
+    return " or ".join(some)

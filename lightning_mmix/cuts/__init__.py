@@ -1,0 +1,1 @@
+"""The layers that can be mixed exactly: the cuts of a network."""

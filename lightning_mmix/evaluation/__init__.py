@@ -1,0 +1,1 @@
+"""A trained network under conditions, and between its samples."""

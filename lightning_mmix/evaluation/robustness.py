@@ -1,0 +1,237 @@
+"""Robustness: one evaluation of a classifier over many conditions."""
+
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+from rich.progress import track
+from torch import Tensor, nn
+
+from lightning_mmix.core.batch import mapped, num_unrepeated
+from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, on_device_of
+from lightning_mmix.evaluation.standard import Clean, Condition, Rotation, Shear, Zoom
+from lightning_mmix.metrics.tally import Tally
+
+Numbers = float | Sequence[float]
+
+
+@dataclass(frozen=True)
+class Units:
+    """The units of the data, in which conditions are given: x·std + mean of what a network gets.
+
+    Attributes:
+        low: The least value of the data.
+        high: The largest.
+        mean: What was subtracted from the data before the network gets them, one number or one a
+            channel.
+        std: What they were divided by then.
+
+    Raises:
+        ValueError: If the range is empty, or a std is not above 0.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    mean: Numbers = 0.0
+    std: Numbers = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"expected a range with low < high, but got {self.low}, {self.high}")
+        if not (torch.tensor(self.std) > 0).all():
+            raise ValueError(f"expected a std > 0, but got {self.std}")
+
+    def of_data(self, x: Tensor) -> Tensor:
+        """What a network gets, in the units of the data, at least in single precision.
+
+        Raises:
+            ValueError: If that lies outside of the data's range.
+        """
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        data = wide * _like(self.std, wide) + _like(self.mean, wide)
+        slack = 1e-3 * (self.high - self.low)
+        if len(data) and (data.min() < self.low - slack or data.max() > self.high + slack):
+            raise ValueError(
+                f"the inputs lie in [{data.min():.3g}, {data.max():.3g}], outside of the data's "
+                f"range [{self.low:g}, {self.high:g}]; give their range, or the mean and std that "
+                "they were normalised by"
+            )
+        return data.clamp(self.low, self.high)
+
+    def of_network(self, data: Tensor) -> Tensor:
+        """Data as a network gets them."""
+        return (data - _like(self.mean, data)) / _like(self.std, data)
+
+
+@dataclass(frozen=True)
+class Row:
+    """The scores of a classifier under one condition.
+
+    Attributes:
+        condition: Its name: ``"FGSM 0.1"``.
+        family: What it is one strength of: ``"FGSM"``.
+        strength: ε, degrees, a factor, ...
+        unit: Of the strength.
+        samples: How many were scored.
+        accuracy: In [0, 1].
+        nll: Mean of -log p(y), in nats.
+        brier: In [0, 2], or [0, 1] of two classes with one score.
+        ece: Expected calibration error over 15 bins, in [0, 1].
+        gap: Mean confidence minus accuracy, in [-1, 1].
+    """
+
+    condition: str
+    family: str
+    strength: float
+    unit: str
+    samples: int
+    accuracy: float
+    nll: float
+    brier: float
+    ece: float
+    gap: float
+
+
+class Evaluation:
+    """A classifier being evaluated, batch by batch, under several conditions at once.
+
+    Args:
+        predictor: Whose predictions are scored.
+        conditions: Under which; the clean data are scored without leaving the network's units.
+        units: Of the data.
+        seed: Of all random conditions, which draw the same for every model: in [0, 2⁶⁴).
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        conditions: Sequence[Condition],
+        *,
+        units: Units | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.predictor = predictor
+        self.conditions = list(conditions)
+        self.units = units or Units()
+        self.seed = seed
+        device = device_of(predictor.model)
+        self._tallies = [Tally(form=predictor.form).to(device) for _ in self.conditions]
+
+    def update(self, batch: Any, batch_idx: int, count: int | None = None) -> None:
+        """Score a batch under every condition.
+
+        Args:
+            batch: What the data loader yields, on the model's device. It stays as it is.
+            batch_idx: Its position.
+            count: How many of its first samples count; None for all.
+        """
+        # a Trainer's batch may come from inference mode, where no gradient can be taken
+        with torch.inference_mode(False), torch.no_grad():
+            batch = mapped(batch, torch.clone)
+            target = self.predictor.target(batch)
+            for condition, tally in zip(self.conditions, self._tallies, strict=True):
+                perturbed = self._under(condition, batch, batch_idx)
+                tally.update(self.predictor(perturbed)[:count], target[:count])
+
+    def rows(self) -> list[Row]:
+        """A row a condition, over all processes, which have to call this together."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torchmetrics', of a process without batches
+            scores = [tally.compute() for tally in self._tallies]
+        return [_row(*pair) for pair in zip(self.conditions, scores, strict=True)]
+
+    def _under(self, condition: Condition, batch: Any, batch_idx: int) -> Any:
+        if isinstance(condition, Clean):
+            return batch
+        predictor, units = self.predictor, self.units
+        x = predictor.input(batch)
+        _refuse_unfit(condition, x, predictor.target(batch))
+
+        def loss(data: Tensor) -> Tensor:
+            return predictor.losses(predictor.with_input(batch, units.of_network(data).to(x.dtype)))
+
+        rng = np.random.Generator(
+            np.random.Philox(key=self.seed, counter=[0, batch_idx, _rank(), 0])
+        )
+        data = condition.perturb(units.of_data(x), loss, (units.low, units.high), rng)
+        return predictor.with_input(batch, units.of_network(data).to(x.dtype))
+
+
+def evaluate(
+    model: nn.Module | Predictor,
+    loader: Iterable[Any],
+    conditions: Sequence[Condition],
+    *,
+    units: Units | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> list[Row]:
+    """Score a classifier under several conditions: clean, attacked, deformed, corrupted.
+
+    The model runs in evaluation mode on its own device, and is left as it was. Under DDP every
+    process scores its share, without the samples that a distributed sampler repeats, and all get
+    the same rows.
+
+    Args:
+        model: Any classifier that puts out logits, a LightningModule too; or a
+            :class:`~.predictions.Predictor`, to say where its batches hold what.
+        loader: Yields batches as in training.
+        conditions: See :mod:`lightning_mmix.evaluation.standard`.
+        units: Of the data: their range, and what they were normalised by.
+        seed: Of all random conditions.
+        progress: Whether to show a progress bar, on the first process.
+
+    Returns:
+        A row a condition, in their order.
+
+    Raises:
+        ValueError: If the network makes no predictions of a batch, inputs lie outside of the
+            range, or a condition does not fit them.
+
+    Example:
+        >>> from lightning_mmix.evaluation.standard import FGSM
+        >>> loader = [(torch.tensor([[0.7, 0.3], [0.4, 0.6]]), torch.tensor([0, 1]))]
+        >>> rows = evaluate(nn.Identity(), loader, [Clean(), FGSM(0.15)], progress=False)
+        >>> [(row.condition, row.accuracy) for row in rows]
+        [('clean', 1.0), ('FGSM 0.15', 0.5)]
+    """
+    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    evaluation = Evaluation(predictor, conditions, units=units, seed=seed)
+    batches = track(loader, "evaluating", transient=True, disable=not progress or _rank() > 0)
+    # a DataLoader draws from the global generator whenever it begins
+    with evaluating(predictor.model), torch.random.fork_rng([]):
+        for batch_idx, batch in enumerate(batches):
+            count = num_unrepeated(loader, batch_idx, len(predictor.target(batch)))
+            evaluation.update(on_device_of(predictor.model, batch), batch_idx, count)
+    return evaluation.rows()
+
+
+def _row(condition: Condition, scores: dict[str, Tensor]) -> Row:
+    names = ("accuracy", "nll", "brier", "ece", "gap")
+    about = (condition.name, condition.family, condition.strength, condition.unit)
+    return Row(*about, int(scores["samples"]), *(float(scores[name]) for name in names))
+
+
+def _refuse_unfit(condition: Condition, x: Tensor, target: Tensor) -> None:
+    if isinstance(condition, Rotation | Shear | Zoom) and target.dim() > 1:
+        raise ValueError(f"{condition.name} would move the pixels, but not their labels")
+    if not x.is_floating_point():
+        raise ValueError(f"{condition.name} needs a floating-point input, but got {x.dtype}")
+    if condition.images_only and x.dim() != 4:
+        raise ValueError(
+            f"{condition.name} needs images of shape (B, C, H, W), but got {tuple(x.shape)}"
+        )
+
+
+def _like(numbers: Numbers, x: Tensor) -> Tensor:
+    """Numbers that broadcast along the channels of x."""
+    values = x.new_tensor(numbers)
+    return values.view(-1, *[1] * (x.dim() - 2)) if values.dim() else values
+
+
+def _rank() -> int:
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0

@@ -1,0 +1,110 @@
+"""The conditions under which a classifier is evaluated: clean, attacked, noisy, distorted."""
+
+import math
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+from torch import Tensor
+from typing_extensions import override
+
+from lightning_mmix.evaluation.attacks import FGSM, PGD
+from lightning_mmix.evaluation.condition import (
+    Bounds,
+    Condition,
+    Loss,
+    expect,
+    settle,
+    to_tensor,
+    widen,
+)
+from lightning_mmix.evaluation.distortions import Corruption, Kind, Rotation, Shear, Zoom
+
+__all__ = [
+    "FGSM",
+    "PGD",
+    "Bounds",
+    "Clean",
+    "Condition",
+    "Corruption",
+    "GaussianNoise",
+    "Loss",
+    "Rotation",
+    "Shear",
+    "Zoom",
+    "standard_conditions",
+]
+
+
+def standard_conditions(bounds: Bounds, *, images: bool, fast: bool = False) -> list[Condition]:
+    """The conditions of a report, the clean data first, each family from weak to strong.
+
+    Args:
+        bounds: The least and the largest value of the data; each ε and deviation is a multiple
+            of the distance between them.
+        images: Whether the data are images, which can be distorted too.
+        fast: Whether a handful of them will do.
+
+    Raises:
+        ValueError: If ``bounds`` are no range.
+
+    Example:
+        >>> [each.name for each in standard_conditions((0, 1), images=True, fast=True)]
+        ['clean', 'FGSM 0.01', 'FGSM 0.03', 'FGSM 0.1', 'rotation ±20°', 'rotation ±40°']
+    """
+    low, high = bounds
+    extent = high - low
+    expect(0 < extent < math.inf, "finite bounds (low, high) with low < high", bounds)
+    if fast:
+        few = [FGSM(extent * eps) for eps in (0.01, 0.03, 0.1)]
+        return [Clean(), *few, *(Rotation(degrees) for degrees in (20, 40) if images)]
+    conditions: list[Condition] = [
+        Clean(),
+        *(FGSM(extent * eps) for eps in (0.01, 0.03, 0.06, 0.1, 0.2)),
+        *(PGD(extent * eps) for eps in (0.03, 0.1)),
+        *(PGD(extent * eps, "l2") for eps in (0.25, 0.5, 1.0)),
+        *(GaussianNoise(extent * std) for std in (0.05, 0.1, 0.2)),
+    ]
+    distortions: list[Condition] = [
+        *(Rotation(degrees) for degrees in (20, 40, 60)),
+        *(Shear(degrees) for degrees in (20, 40, 60)),
+        *(Zoom(factor) for factor in (0.6, 0.8, 1.2, 1.4)),
+        *(Corruption(kind, 3) for kind in get_args(Kind)),
+    ]
+    return conditions + distortions if images else conditions
+
+
+@dataclass(frozen=True)
+class Clean(Condition):
+    """The data as they are."""
+
+    family = name = "clean"
+    strength = 0.0
+
+    @override
+    def perturb(self, x: Tensor, loss: Loss, bounds: Bounds, rng: np.random.Generator) -> Tensor:
+        return x
+
+
+@dataclass(frozen=True)
+class GaussianNoise(Condition):
+    """Independent Gaussian noise on every entry.
+
+    Args:
+        std: Its standard deviation, ≥ 0, in the units of the data.
+
+    Raises:
+        ValueError: If it is out of range.
+    """
+
+    std: float
+    family, axis, unit = "Gaussian noise", "std", "std"
+
+    def __post_init__(self) -> None:
+        expect(0 <= self.std < math.inf, "a finite std ≥ 0", self.std)
+
+    @override
+    def perturb(self, x: Tensor, loss: Loss, bounds: Bounds, rng: np.random.Generator) -> Tensor:
+        wide = widen(x)
+        noise = to_tensor(rng.standard_normal(x.shape), wide)
+        return settle(wide + self.std * noise, bounds, x.dtype)

@@ -1,0 +1,233 @@
+"""Gates: the hooks that carry out a plan on a model."""
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from lightning_mmix.core.batch import describe, mapped, tensors
+from lightning_mmix.core.layers import INPUT, named_layers, select
+from lightning_mmix.core.operation import check_plan, mix_by
+from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.pairing.arguments import is_paired
+from lightning_mmix.pairing.step import Step
+from lightning_mmix.pairing.targets import borrow
+from lightning_mmix.pairing.tracing import HOOK_GUARDS
+
+_NOT_MIXED = (
+    "neither hidden states nor loss were mixed; of a compiled model make gates once, "
+    "gates = Gates(model, layers), and use mixing(gates, plan, y)"
+)
+
+
+class Gate:
+    """A forward hook that mixes the output of its layer while it is armed.
+
+    What it does depends on the armed step alone, so that a recomputed forward pass mixes again
+    in the same way. A copy of a gate, also a pickled one, is never armed.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.step: Step | None = None
+
+    def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
+        """Mix what the layer puts out, or leave it as it is."""
+        if self.step is None:
+            return None
+        if any(map(is_paired, tensors(output))):
+            raise ValueError(
+                f"the hidden state of layer {self.name!r} depends on the target and can't be "
+                "mixed; if the network takes the target itself, give the batch a .clone() of it"
+            )
+        plan = self.step.traced if torch.compiler.is_compiling() else self.step.plan
+        size = plan.partner.shape[0]
+        mixed = changed(module, output, size, partial(_mix_along, plan=plan))
+        if mixed is output:
+            raise _no_hidden_state(self.name, output, size)
+        self.step.fired = True
+        return mixed
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"name": self.name, "step": None}
+
+
+class Gates:
+    """The gates of a model, one for each of the layers that may be mixed.
+
+    Args:
+        model: Any module.
+        layers: The names of the layers; ``"input"`` needs no gate.
+        lasting: Whether they stay for many steps. What torch.compile has traced before they came
+            is traced anew then, since it would not look at them.
+
+    Attributes:
+        model: The module.
+        step: The step that is being carried out, None between steps.
+    """
+
+    def __init__(self, model: nn.Module, layers: Iterable[str], *, lasting: bool = True) -> None:
+        modules = named_layers(model)
+        self.model = model
+        self.step: Step | None = None
+        self._gates = {name: Gate(name) for name in layers if name != INPUT}
+        self._handles: list[RemovableHandle] = [
+            # first, so that what other hooks record of the layer is mixed, too
+            modules[name].register_forward_hook(gate, prepend=True)
+            for name, gate in self._gates.items()
+        ]
+        self._guards = lasting and bool(self._gates)
+        if self._guards:
+            HOOK_GUARDS.hold()
+
+    def arm(self, step: Step, targets: Sequence[Tensor] = (), value: Tensor | None = None) -> Step:
+        """Carry out a step on the model and the batch until :meth:`disarm`.
+
+        Args:
+            step: The step.
+            targets: The batch's targets, which become paired.
+            value: The batch's input, needed if the step's plan mixes it.
+
+        Raises:
+            ValueError: If the step's plan mixes a layer that has no gate.
+        """
+        layer = step.plan.layer
+        if layer != INPUT and layer not in self._gates:
+            raise ValueError(f"there is no gate at layer {layer!r}, but at {list(self._gates)}")
+        self.step = step
+        try:
+            borrow(step, targets, value)
+        except BaseException:
+            self.disarm()
+            raise
+        if layer != INPUT:
+            self._gates[layer].step = step
+        return step
+
+    def disarm(self) -> Step | None:
+        """Let no gate mix, give the batch back as it was, and return the step that is over."""
+        step, self.step = self.step, None
+        for gate in self._gates.values():
+            gate.step = None
+        if step is not None:
+            step.close()
+        return step
+
+    def remove(self) -> None:
+        """Take the gates off the model."""
+        self.disarm()
+        while self._handles:
+            self._handles.pop().remove()
+        if self._guards:
+            self._guards = False
+            HOOK_GUARDS.release()
+
+
+@contextmanager
+def mixing(
+    model: nn.Module | Gates,
+    plan: MixPlan | None,
+    target: Tensor | None = None,
+    *,
+    input: Tensor | None = None,  # noqa: A002 - the word of the callback's argument
+) -> Iterator[Tensor | None]:
+    """Carry out a plan on a model, in a plain PyTorch loop.
+
+    Within the context the plan's layer is mixed, and what is computed from the yielded target is
+    mixed with it. Take the loss inside, and its gradient too: layers that run again for activation
+    checkpointing must mix again, and a custom autograd.Function must find the target as it was.
+
+    Args:
+        model: Any module. If it is compiled, its :class:`Gates`, made once for all steps: compiled
+            code does not look at hooks that come later.
+        plan: What to do; None to do nothing.
+        target: Shape (B, ...); it becomes a paired tensor until the context ends.
+        input: The floating-point input, needed if the plan's layer is ``"input"``: until the
+            context ends it holds the mixed data.
+
+    Yields:
+        The target, paired.
+
+    Raises:
+        ValueError: If there is no such layer, no input where one is needed, or a batch of another
+            size than the plan's.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+        >>> x, y = torch.randn(2, 4), torch.tensor([0, 2])
+        >>> plan = MixPlan("0", torch.tensor(0.75), torch.tensor([1, 0]))
+        >>> with mixing(model, plan, y) as paired:
+        ...     nn.functional.cross_entropy(model(x), paired).backward()
+    """
+    if plan is None:
+        yield target
+        return
+    check_plan(plan)
+    name = plan.layer
+    gates = (
+        model if isinstance(model, Gates) else Gates(model, select(model, [name]), lasting=False)
+    )
+    try:
+        step = gates.arm(Step(plan, gates.model), [] if target is None else [target], input)
+        yield target
+        if not step.fired:
+            warnings.warn(f"layer {name!r} did not run, so {_NOT_MIXED}", stacklevel=3)
+    finally:
+        gates.disarm()
+        if gates is not model:
+            gates.remove()
+
+
+def changed(
+    module: nn.Module, output: Any, size: int, change: Callable[[Tensor, int], Tensor]
+) -> Any:
+    """What a layer puts out, with ``change`` made to its hidden states of a batch of ``size``.
+
+    Args:
+        module: The layer.
+        output: What it puts out.
+        size: B, the number of samples.
+        change: Takes a hidden state and the dimension of the batch: 0, but for the states of an
+            RNN, LSTM or GRU.
+
+    Returns:
+        A copy, or ``output`` itself if it holds no hidden state or nothing is changed.
+    """
+    if isinstance(module, nn.RNNBase) and isinstance(output, tuple):
+        return _changed_recurrent(module, output, size, change)
+    return mapped(output, lambda leaf: change(leaf, 0) if _is_hidden(leaf, size) else leaf)
+
+
+def _changed_recurrent(
+    module: nn.RNNBase, output: Any, size: int, change: Callable[[Tensor, int], Tensor]
+) -> Any:
+    sequence, states = output
+    if not isinstance(sequence, Tensor) or sequence.dim() != 3:
+        return output
+    dim = 0 if module.batch_first else 1
+    if sequence.shape[dim] != size or any(state.shape[1] != size for state in tensors(states)):
+        return output
+    return change(sequence, dim), mapped(states, lambda state: change(state, 1))
+
+
+def _is_hidden(leaf: Tensor, size: int) -> bool:
+    return (leaf.is_floating_point() or leaf.is_complex()) and leaf.shape[:1] == (size,)
+
+
+def _mix_along(hidden: Tensor, dim: int, plan: MixPlan) -> Tensor:
+    if dim == 0:
+        return mix_by(plan, hidden)
+    return mix_by(plan, hidden.transpose(0, dim)).transpose(0, dim)
+
+
+def _no_hidden_state(name: str, output: Any, batch_size: int) -> ValueError:
+    return ValueError(
+        f"expected layer {name!r} to put out a floating-point hidden state of shape "
+        f"({batch_size}, ...), the batch first, but got {describe(output)}"
+    )

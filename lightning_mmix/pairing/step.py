@@ -1,0 +1,139 @@
+"""A step: one plan being carried out, and everything that it borrowed."""
+
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from lightning_mmix.core.plan import MixPlan
+
+
+class Step:
+    """One plan being carried out: it knows if its layer has run, and gives back what it borrowed.
+
+    Attributes:
+        plan: The plan.
+        traced: The same with λ beside the partners, for graphs, which would wait for a number.
+        fired: Whether the plan's layer has run and was mixed.
+        closed: Whether the step is over; nothing is paired from then on.
+        went_backward: Whether a gradient was taken of a value that knows both targets.
+        gave_paired: Whether a gradient was paired itself.
+        late: The pairs whose sides may still have to be computed.
+    """
+
+    def __init__(self, plan: MixPlan, model: nn.Module | None = None) -> None:
+        self.plan = self.traced = plan
+        if plan.partner.device.type != "cpu":
+            device = plan.partner.device
+            dtype = torch.float32 if device.type == "mps" else plan.lam.dtype  # it has no float64
+            lam = plan.lam.to(device, dtype, non_blocking=True)
+            self.traced = MixPlan(plan.layer, lam, plan.partner)
+        self.fired = False
+        self.closed = False
+        self.went_backward = False
+        self.gave_paired = False
+        self.late: list[weakref.ref[Any]] = []
+        self._model = model
+        self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
+        self._paired: list[weakref.ref[Tensor]] = []
+
+    @property
+    def is_mixing(self) -> bool:
+        """Whether a value formed now mixes both sides, rather than being the first."""
+        return self.fired and not _is_observing()
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether a tensor shares memory with a parameter, buffer or metric state of the model."""
+        # looked up anew each time: states are reassigned, and memory that they leave is used again
+        storage = _storage(tensor)
+        return any(_storage(state) == storage for state in _states(self._model))
+
+    def trains(self, tensor: Tensor) -> bool:
+        """Whether a tensor shares memory with a parameter of the model that has a gradient."""
+        parameters = () if self._model is None else self._model.parameters()
+        return any(p.requires_grad and shares_storage(p, tensor) for p in parameters)
+
+    def tracked(self) -> list[Tensor]:
+        """The tensors that are paired now."""
+        return [tensor for ref in self._paired if (tensor := ref()) is not None]
+
+    def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
+        """Note a tensor of the batch, to give back its class and, if ``data`` comes, its data."""
+        self._lent.append((tensor, type(tensor), data))
+
+    def track(self, paired: Tensor) -> None:
+        """Note a tensor that became paired, so that it can become ordinary again."""
+        self._paired.append(weakref.ref(paired))
+
+    def settle(self) -> None:
+        """Have all sides computed, before what they follow from is written into."""
+        while self.late:
+            pair = self.late.pop()()
+            if pair is not None:
+                pair.settle()
+
+    def close(self) -> None:
+        """Give everything back; what is still paired keeps its own value as an ordinary tensor."""
+        self.closed = True
+        while self._lent:
+            tensor, cls, data = self._lent.pop()
+            vars(tensor).pop("pair", None)
+            tensor.__class__ = cls
+            if data is not None:
+                tensor.data = data
+        while self._paired:
+            paired = self._paired.pop()()
+            if paired is not None:
+                become_ordinary(paired)
+
+
+def become_ordinary(tensor: Tensor) -> None:
+    """Leave a paired tensor its own value alone, in place."""
+    if vars(tensor).pop("pair", None) is not None:
+        tensor.__class__ = Tensor
+
+
+def is_inside_function() -> bool:
+    """Whether an autograd.Function runs forward: it switches off forward-mode gradients, too."""
+    has_no_gradients = not torch.is_grad_enabled() and not torch._C._is_fwd_grad_enabled()
+    return has_no_gradients and not torch.is_inference_mode_enabled()
+
+
+def shares_memory(tensor: Tensor) -> bool:
+    """Whether another tensor lies on the same memory, as ``.data`` and ``.detach()`` do."""
+    return _num_users(tensor) > _num_users(torch.empty(1))
+
+
+def shares_storage(first: Tensor, second: Tensor) -> bool:
+    """Whether two tensors lie on the same memory."""
+    return _storage(first) == _storage(second)
+
+
+def _is_observing() -> bool:
+    # gradients are off by choice, and not because an autograd.Function runs forward or backward
+    is_backward = torch._C._current_graph_task_id() != -1
+    return not torch.is_grad_enabled() and not is_inside_function() and not is_backward
+
+
+def _states(model: nn.Module | None) -> Iterator[Tensor]:
+    if model is None:
+        return
+    yield from model.parameters()
+    yield from model.buffers()
+    if torch.is_grad_enabled():
+        return  # a metric computes with gradients in its forward alone, on states of that batch
+    for module in model.modules():
+        if isinstance(module, Metric):
+            states = (getattr(module, name) for name in module._defaults)
+            yield from (state for state in states if isinstance(state, Tensor))
+
+
+def _storage(tensor: Tensor) -> int:
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _num_users(tensor: Tensor) -> int:
+    return int(torch._C._storage_Use_Count(_storage(tensor)))

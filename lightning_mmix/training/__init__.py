@@ -1,0 +1,1 @@
+"""What Lightning sees: the callback, the mixin, the classifier and the monitor."""

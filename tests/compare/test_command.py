@@ -1,0 +1,309 @@
+"""The compare command, on the digits, and its parts."""
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from statistics import mean
+
+import pytest
+import torch
+from fitting import Net
+from lightning.pytorch import LightningModule, Trainer
+from torch import nn
+
+from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, cli
+from lightning_mmix.compare import processes
+from lightning_mmix.compare.command import compare
+from lightning_mmix.compare.findings import clean_scores, table
+from lightning_mmix.compare.processes import (
+    RunFailedError,
+    carry_out,
+    claim,
+    folder_of,
+    result_of,
+    slots,
+)
+from lightning_mmix.compare.runs import History, Task, _RunCLI, set_way
+from lightning_mmix.training.callback import mixups_of
+from lightning_mmix.training.visits import stage_of
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+ARMS = ["none", "manifold", str(EXAMPLES / "input_mixup.yaml")]
+QUICK = ["--fast", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1"]
+
+
+@pytest.fixture(scope="module")
+def examples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(EXAMPLES)
+        yield ["--config", str(EXAMPLES / "digits.yaml"), *QUICK]
+
+
+@pytest.fixture(scope="module")
+def compared(examples, tmp_path_factory):
+    """A comparison with an overlay beside two of the ways."""
+    folder = tmp_path_factory.mktemp("compared")
+    return folder, compare([*examples, "--arms", *ARMS, "--out", str(folder)])
+
+
+@pytest.mark.slow
+def test_every_way_is_trained_with_every_seed(compared):
+    _, results = compared
+    assert list(results) == ["no mixing", "manifold mixup", "input_mixup"]
+    for runs in results.values():
+        assert [run["seed"] for run in runs] == [0, 1]
+    accuracies = {run["clean"]["nll"] for runs in results.values() for run in runs}
+    assert len(accuracies) == 6
+
+
+@pytest.mark.slow
+def test_what_is_measured_on_clean_data_is_what_the_module_logs(compared):
+    for runs in compared[1].values():
+        for run in runs:
+            for name in ("accuracy", "nll", "ece", "gap", "brier"):
+                assert run["clean"][name] == pytest.approx(run["own"][f"test/{name}"], abs=1e-6)
+            assert run["conditions"][0]["accuracy"] == run["clean"]["accuracy"]
+
+
+@pytest.mark.slow
+def test_the_folder_holds_every_number_of_every_run(compared):
+    folder, results = compared
+    kept = json.loads((folder / "results.json").read_text())
+    assert kept["runs"] == [run for runs in results.values() for run in runs]
+    rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    for run in kept["runs"]:
+        own = [row for row in rows if (row["arm"], row["seed"]) == (run["arm"], str(run["seed"]))]
+        found = {row["condition"]: row["accuracy"] for row in own if row["accuracy"]}
+        expected = {row["condition"]: str(row["accuracy"]) for row in run["conditions"]}
+        assert found == {**expected, "clean at T": str(run["tempered"]["accuracy"])}
+
+
+@pytest.mark.slow
+def test_the_report_shows_the_means_and_all_pictures(compared):
+    folder, results = compared
+    report = (folder / "report.md").read_text()
+    scores = table(results, clean_scores)
+    for row in ("accuracy %", "ECE %"):
+        cells = re.search(rf"^\| {row} \| (.*) \|$", report, re.MULTILINE)[1].split(" | ")
+        for cell, arm in zip(cells, scores, strict=False):
+            assert cell.split()[0] == f"{mean(scores[arm][row]):.2f}"
+    pictures = set(re.findall(r"\]\((.*\.png)\)", report))
+    assert pictures == {path.name for path in folder.glob("*.png")}
+    assert {"training.png", "reliability.png", "robustness.png", "interpolation.png"} < pictures
+
+
+@pytest.mark.slow
+def test_a_finished_comparison_is_not_trained_again(compared, examples, monkeypatch):
+    folder, results = compared
+    monkeypatch.setattr(processes, "_start", None)
+    assert compare([*examples, "--arms", *ARMS, "--out", str(folder)]) == results
+
+
+@pytest.mark.slow
+def test_another_comparison_is_not_mixed_into_the_folder(compared, examples, capsys):
+    folder, _ = compared
+    with pytest.raises(SystemExit):
+        compare([*examples, "--trainer.max_epochs=3", "--out", str(folder)])
+    assert (
+        "holds a comparison with other arguments for LightningCLI; take" in capsys.readouterr().err
+    )
+    with pytest.raises(SystemExit):
+        compare([*examples, "--samples", "7", "--out", str(folder)])
+    assert "holds a comparison with other options of measuring; take" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (["--seeds", "3"], "expected the --config of a LightningModule and its data"),
+        (["--config", "a.yaml", "--seeds", "1"], "expected --seeds of at least 2 to compare"),
+        (["--config", "a.yaml"], "No such file or directory: 'a.yaml'"),
+        (["--config", "a.yaml", "--arms", "nothing"], "expected arms of none, input, manifold or"),
+        (["--config", __file__, "--std", "0"], "expected a std > 0, but got 0.0"),
+        (["--config", __file__, "--range", "1", "0"], "expected a range with low < high"),
+        (["--config", __file__, "--jobs", "-1"], "expected runs of at least 1 at once, but got -1"),
+    ],
+)
+def test_bad_arguments_are_refused_in_a_sentence(tmp_path, capsys, monkeypatch, args, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        compare(args)
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_fails_is_told_with_the_last_line_of_its_log(examples, tmp_path):
+    with pytest.raises(SystemExit, match=r"the run of no mixing, seed 0, failed: .*'nothing'"):
+        compare([*examples, "--data.nothing=1", "--out", str(tmp_path), "--jobs", "1"])
+
+
+def test_when_a_run_fails_the_others_are_ended(tmp_path):
+    bad = Task("bad", "none", 0, ["--nothing"])
+    slow = Task("slow", "none", 0, [])
+    folder_of(slow, tmp_path).mkdir(parents=True)
+    started = time.monotonic()
+    with pytest.raises(RunFailedError):
+        carry_out([bad, slow], tmp_path, slots(2), print)
+    assert time.monotonic() - started < 120
+    assert result_of(slow, tmp_path) is None
+
+
+def ways_of(module, *callbacks):
+    """The callback that each way trains with."""
+    found = {}
+    for way in ("none", "input", "manifold", "config"):
+        trainer = Trainer(callbacks=[*callbacks], logger=False)
+        set_way(trainer, module, way)
+        mixups = mixups_of(trainer)
+        found[way] = [(mixup.alpha, mixup.layers, mixup.target) for mixup in mixups]
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*GPU available")
+def test_the_ways_take_from_the_config_what_it_says():
+    assert ways_of(Net()) == {
+        "none": [(0, "auto", None)],
+        "input": [(1.0, ["input"], None)],
+        "manifold": [(2.0, "auto", None)],
+        "config": [],
+    }
+    own = ManifoldMixup(0.4, ["net.0"], target="label")
+    assert ways_of(Net(), own) == {
+        "none": [(0, "auto", "label")],
+        "input": [(1.0, ["input"], "label")],
+        "manifold": [(0.4, ["net.0"], "label")],
+        "config": [(0.4, ["net.0"], "label")],
+    }
+
+
+@pytest.mark.filterwarnings("ignore:.*GPU available")
+def test_a_module_that_brings_its_mixing_is_trained_with_it():
+    module = ManifoldMixupClassifier(nn.Linear(4, 5), 5, alpha=0.3, layers=["net"])
+    assert ways_of(module)["manifold"] == [(0.3, ["net"], None)]
+    plain = ManifoldMixupClassifier(nn.Linear(4, 5), 5, alpha=0)
+    assert ways_of(plain)["manifold"] == [(2.0, "auto", None)]
+    assert ways_of(plain)["none"] == [(0, "auto", None)]
+
+
+@pytest.mark.filterwarnings("ignore:.*GPU available")
+def test_a_config_that_fit_prints_can_be_compared(examples, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["lightning-mmix"])
+    with pytest.raises(SystemExit):
+        cli.main(["fit", *examples[:2], "--print_config"])
+    (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
+    args = [f"--config={tmp_path / 'printed.yaml'}", "--trainer.fast_dev_run=true"]
+    run = _RunCLI(LightningModule, subclass_mode_model=True, run=False, args=args)
+    found = run.trained_and_measured(Task("a", "manifold", 0, []))
+    assert found["clean"]["samples"] > 0
+
+
+@pytest.mark.filterwarnings("ignore:.*GPU available")
+def test_a_module_without_anything_to_measure_on_is_not_trained():
+    module = Net()
+    with pytest.raises(ValueError, match="expected a module with a test_step and test data, or"):
+        stage_of(module, None)
+
+
+def test_the_history_holds_the_mean_of_each_epoch():
+    history = History()
+    history.log_metrics({"loss": 1.0, "epoch": 0})
+    history.log_metrics({"loss": torch.tensor(3.0), "epoch": 0})
+    history.log_metrics({"loss": 5.0, "lr": 0.1, "epoch": 2})
+    assert history.curves() == {
+        "loss": {"epoch": [0, 2], "value": [2.0, 5.0]},
+        "lr": {"epoch": [2], "value": [0.1]},
+    }
+
+
+def test_a_folder_with_a_result_may_get_more_but_nothing_else(tmp_path):
+    claim(tmp_path, {"config": ["x"]})
+    claim(tmp_path, {"config": ["y"]})  # nothing was done yet
+    own = folder_of(Task("a", "none", 0, []), tmp_path)
+    own.mkdir(parents=True)
+    (own / "result.json").write_text("{}")
+    claim(tmp_path, {"config": ["y"], "lines for b": ["z"]})
+    with pytest.raises(ValueError, match="holds a comparison with other config; take another"):
+        claim(tmp_path, {"config": ["x"]})
+    with pytest.raises(ValueError, match="with other lines for b; take another"):
+        claim(tmp_path, {"lines for b": ["c"]})
+
+
+def test_every_arm_has_a_folder_of_its_own(tmp_path):
+    arms = ["manifold mixup", "manifold_mixup", "manifold-mixup", "ä", "ö", "a/b"]
+    assert len({folder_of(Task(arm, "none", 0, []), tmp_path) for arm in arms}) == len(arms)
+
+
+def test_runs_share_gpus_or_cores(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    cores = len(os.sched_getaffinity(0))
+    assert slots(1) == [{"OMP_NUM_THREADS": str(cores)}]
+    assert slots(2 * cores) == [{"OMP_NUM_THREADS": "1"}] * 2 * cores
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
+    assert slots(None) == [{"CUDA_VISIBLE_DEVICES": str(i)} for i in range(5)]
+    assert slots(None, 2) == [{"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "2,3"}]
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7,GPU-x,4,5")
+    assert slots(1, 3) == [{"CUDA_VISIBLE_DEVICES": "3,7,GPU-x"}]
+    with pytest.raises(ValueError, match="expected 6 GPUs for a run, but there are 5"):
+        slots(None, 6)
+
+
+def started(examples, folder):
+    # a shell's background job, as these tests may be, starts what it starts deaf to Ctrl-C
+    code = (
+        "import signal, sys; from lightning_mmix.compare.command import compare; "
+        "signal.signal(signal.SIGINT, signal.default_int_handler); compare(sys.argv[1:])"
+    )
+    options = [*examples, "--arms", *ARMS, "--out", str(folder)]
+    environment = {**os.environ, "PYTHONPATH": str(EXAMPLES)}
+    quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    return subprocess.Popen([sys.executable, "-c", code, *options], env=environment, **quiet)
+
+
+def stopped(process, folder, how):
+    """Stop a comparison after its next run, and see that none goes on."""
+    before = len(list(folder.glob("runs/*/result.json")))
+    while len(list(folder.glob("runs/*/result.json"))) <= before:
+        time.sleep(0.1)
+    process.send_signal(how)
+    assert process.wait() != 0
+    for _ in range(60):  # a run looks now and then if its comparison is still there
+        time.sleep(1)
+        running = subprocess.run(["ps", "ax"], capture_output=True, text=True, check=True).stdout
+        if str(folder) not in running:
+            break
+    assert str(folder) not in running
+    return {path: path.stat().st_mtime for path in folder.glob("runs/*/result.json")}
+
+
+def scores_in(folder):
+    runs = json.loads((folder / "results.json").read_text())["runs"]
+    return [{key: value for key, value in run.items() if key != "seconds"} for run in runs]
+
+
+@pytest.mark.slow
+def test_a_comparison_that_was_stopped_ends_with_the_same_results(examples, compared, tmp_path):
+    done = stopped(started(examples, tmp_path), tmp_path, signal.SIGINT)
+    done |= stopped(started(examples, tmp_path), tmp_path, signal.SIGKILL)
+    assert len(done) < 6
+    assert started(examples, tmp_path).wait() == 0
+    assert scores_in(tmp_path) == scores_in(compared[0])
+    assert {path: path.stat().st_mtime for path in done} == done
+
+
+@pytest.mark.slow
+def test_a_run_of_two_processes_is_measured_as_a_whole(examples, tmp_path):
+    options = ["--trainer.devices=2", "--trainer.strategy=ddp"]
+    own = [arg for arg in examples if arg != "--fast"]
+    task = Task("one", "manifold", 0, [*own, *options], {"fast": True})
+    carry_out([task], tmp_path, slots(1), print)
+    run = result_of(task, tmp_path)
+    assert run["clean"]["samples"] == 797
+    assert run["clean"]["nll"] == pytest.approx(run["own"]["test/nll"], abs=1e-5)
+    assert {row["samples"] for row in run["conditions"]} == {797}

@@ -1,0 +1,62 @@
+from io import StringIO
+
+from rich.console import Console
+
+from lightning_mmix.core.plan import Recipe
+from lightning_mmix.cuts.sites import Site
+from lightning_mmix.cuts.tables import cut_table, layer_table
+
+
+def rendered(table):
+    console = Console(width=80, file=StringIO(), legacy_windows=False)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+def test_the_layers_of_a_recipe_are_shown_with_their_shares_and_what_is_known_of_them():
+    recipe = Recipe(0.2, {"net.layer1": 3.0, "input": 1.0})
+    sites = {
+        "input": Site("input", "", None, 0.0),
+        "net.layer1": Site("net.layer1", "Sequential", (64, 8, 8), 0.32),
+    }
+    assert rendered(layer_table(recipe, sites)) == (
+        "              Manifold Mixup, alpha = 0.2\n"
+        "┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━┳━━━━━━━━━━━━━━━━┓\n"
+        "┃ layer      ┃  hidden state ┃ depth ┃ share of steps ┃\n"
+        "┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━╇━━━━━━━━━━━━━━━━┩\n"
+        "│ input      │               │    0% │            25% │\n"
+        "│ net.layer1 │ (B, 64, 8, 8) │   32% │            75% │\n"
+        "└────────────┴───────────────┴───────┴────────────────┘"
+    )
+
+
+def test_of_layers_that_were_not_verified_only_the_shares_are_shown():
+    assert rendered(layer_table(Recipe(2.0, {"input": 1.0, "net.layer1": 3.0}), {})) == (
+        "   Manifold Mixup, alpha = 2\n"
+        "┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓\n"
+        "┃ layer      ┃ share of steps ┃\n"
+        "┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩\n"
+        "│ input      │            25% │\n"
+        "│ net.layer1 │            75% │\n"
+        "└────────────┴────────────────┘"
+    )
+
+
+def test_the_sites_of_a_network_are_shown_with_reasons():
+    sites = [
+        Site("input", "", (3, 8, 8), 0.0),
+        Site("layer1.conv", "Conv2d", (64, 8, 8), 0.25, False, "is bypassed"),
+        Site("layer1.drop", "Dropout", None, None, False, "never runs"),
+        Site("layer1", "Block", (64, 8, 8), 0.25),
+        Site("head", "Linear", (10,), 1.0),
+    ]
+    assert rendered(cut_table({site.name: site for site in sites}, {"input", "layer1"})) == (
+        "layer         type       hidden state   depth   mix?\n"
+        "───────────────────────────────────────────────────────────\n"
+        "input                    (B, 3, 8, 8)      0%   auto\n"
+        "layer1.conv   Conv2d    (B, 64, 8, 8)     25%   is bypassed\n"
+        "layer1.drop   Dropout                           never runs\n"
+        "layer1        Block     (B, 64, 8, 8)     25%   auto\n"
+        "head          Linear          (B, 10)    100%   yes\n"
+        " 3 of 5 can be mixed; depth is the share of the work done"
+    )

@@ -1,0 +1,261 @@
+"""What a module predicts of a batch, whatever the batch and the module look like."""
+
+from dataclasses import dataclass
+
+import pytest
+import torch
+from fitting import Net
+from torch import nn
+
+from lightning_mmix.cuts.calls import NoForwardError
+from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, on_device_of
+from lightning_mmix.metrics.scores import nll_sum, samples
+
+X, Z, Y = torch.randn(7, 4), torch.randn(7, 3), torch.arange(7) % 3
+
+
+class Body(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def logits(self, x):
+        return self.two(self.one(x))
+
+
+class OfX(Body):
+    def forward(self, x):
+        return self.logits(x)
+
+
+class OfTwo(Body):
+    def forward(self, x, z):
+        return self.logits(x) + z
+
+
+class Whole(Body):
+    def forward(self, batch):
+        return self.logits(batch["image"])
+
+
+class Tupled(Body):
+    def forward(self, samples):
+        return self.logits(samples[0])
+
+
+class Named(Body):
+    def forward(self, input_ids=None, labels=None):
+        assert labels is None
+        return {"logits": self.logits(input_ids), "hidden": input_ids}
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+class LikeHF(Body):
+    def forward(self, pixel_values, labels=None):
+        return Output(self.logits(pixel_values), pixel_values)
+
+
+class AtDistribution(Body):
+    def forward(self, x):
+        return torch.distributions.Categorical(logits=self.logits(x).log_softmax(1))
+
+
+class Listed(Body):
+    def forward(self, x):
+        return [self.logits(x), x.sum(), {"argmax": x.argmax(1), "attention": x[:2]}]
+
+
+class Inside(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net, self.loss = OfX(), nn.CrossEntropyLoss()
+
+
+@dataclass
+class Batch:
+    image: torch.Tensor
+    y: torch.Tensor
+
+
+BATCHES = [
+    (OfX, lambda x, y: (x, y)),
+    (OfX, lambda x, y: [x, y]),
+    (OfX, lambda x, y: {"image": x, "label": y}),
+    (OfX, Batch),
+    (OfX, lambda x, y: (x, "meta", y)),
+    (OfTwo, lambda x, y: (x, torch.zeros(len(x), 3), y)),
+    (Whole, lambda x, y: {"image": x, "label": y}),
+    (Tupled, lambda x, y: (x, y)),
+    (Named, lambda x, y: {"input_ids": x, "labels": y}),
+    (LikeHF, lambda x, y: {"pixel_values": x, "labels": y}),
+    (Listed, lambda x, y: (x, y)),
+    (Inside, lambda x, y: (x, y)),
+]
+each = pytest.mark.parametrize(("make", "batch"), BATCHES)
+
+
+def predictor_of(make, batch):
+    where = {"target": 2} if isinstance(batch, tuple) and len(batch) == 3 else {}
+    where = {**where, "input": 0} if where else where
+    return Predictor(make(), **where)
+
+
+@each
+def test_the_predictions_are_found_and_found_again_for_a_batch_of_another_size(make, batch):
+    predictor = predictor_of(make, batch(X, Y))
+    network = getattr(predictor.model, "net", predictor.model)
+    for rows in (slice(0, 7), slice(2, 5), slice(6, 7)):
+        assert torch.equal(predictor(batch(X[rows], Y[rows])), network.logits(X[rows]))
+
+
+@each
+def test_another_input_is_put_in_its_place_and_the_batch_stays(make, batch):
+    given = batch(X, Y)
+    predictor = predictor_of(make, given)
+    expected = predictor(batch(X + 1, Y))
+    if make is not Named:  # whose input has no name that says so
+        assert torch.equal(predictor(predictor.with_input(given, X + 1)), expected)
+        assert predictor.input(given) is X
+    assert predictor.target(given) is Y
+
+
+def test_later_batches_go_the_way_of_the_first():
+    class Counted(nn.Module):
+        calls = 0
+
+        def forward(self, samples):
+            self.calls += 1
+            return samples[0]
+
+    predictor = Predictor(Counted())
+    predictor((Z, Y))
+    tried = predictor.model.calls
+    predictor((Z[:2], Y[:2]))
+    assert predictor.model.calls == tried + 1 > 2
+
+
+def test_later_batches_may_fail_in_their_own_words():
+    predictor = Predictor(OfX())
+    predictor((X, Y))
+    with pytest.raises(ValueError, match=r"labels that are whole numbers in \[0, 3\), .* 0 to 3$"):
+        predictor((X[:2], torch.tensor([0, 3])))
+
+
+@pytest.mark.parametrize("head", [nn.Linear(5, 1), nn.Sequential(nn.Linear(5, 1), nn.Flatten(0))])
+def test_one_score_a_label_comes_without_a_dimension_for_classes(head):
+    model, target = nn.Sequential(nn.Linear(4, 5), head), Y % 2
+    found = Predictor(model)((X, target.float()))
+    assert torch.equal(found, model(X).flatten())
+
+
+@pytest.mark.parametrize("classes", [1, 2, 4])
+def test_a_segmentation_has_a_prediction_for_each_pixel(classes):
+    model, x = nn.Conv2d(2, classes, 1), torch.randn(3, 2, 4, 5)
+    target = torch.arange(60).view(3, 4, 5) % max(classes, 2)
+    found = Predictor(model)((x, target))
+    assert torch.equal(found, model(x) if classes > 1 else model(x)[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"), [("hidden", X), ("logits", Z), (None, Z)]
+)  # fmt: skip
+def test_the_output_is_taken_from_where_it_is_said_to_be(output, expected):
+    class Both(nn.Module):
+        def forward(self, x):
+            return {"hidden": X, "logits": Z}
+
+    assert torch.equal(Predictor(Both(), output=output)((X, Y)), expected)
+
+
+def test_logits_of_a_distribution_are_taken():
+    predictor = Predictor(AtDistribution())
+    torch.testing.assert_close(predictor((X, Y)), predictor.model.logits(X).log_softmax(1))
+
+
+class Two(nn.Module):
+    def forward(self, x):
+        return x, Z
+
+
+class Pooled(nn.Module):
+    def forward(self, x):
+        return x.mean(0)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (Two(), r"but more than one of tuple\(0: float32 \(7, 4\), 1: .* say where it is: output="),
+        (
+            Pooled(),
+            r"expected an output that fits the target, int64 \(7,\), but none of float32 \(",
+        ),
+        (nn.Linear(4, 1), r"whole numbers in \[0, 2\), but got int64 \(7,\) from 0 to 2\)$"),
+        (
+            nn.Linear(3, 2),
+            r"of Linear makes no predictions of the batch, tuple\(0.*RuntimeError: m",
+        ),
+    ],
+)
+def test_what_is_no_prediction_of_the_target_is_refused(model, message):
+    with pytest.raises(NoForwardError, match=message):
+        Predictor(model)((X, Y))
+
+
+@pytest.mark.parametrize("target", [torch.randn(7) - 5, torch.randn(7, 1) - 5, 20 + Y])
+def test_a_regression_is_refused(target):
+    with pytest.raises(ValueError, match=r"expected labels that are whole numbers in \[0, 2\)"):
+        Predictor(nn.Linear(4, 1))((X, target))
+
+
+def test_shares_in_place_of_labels_are_refused():
+    with pytest.raises(
+        ValueError, match=r"expected labels that are whole numbers, but got torch.f"
+    ):
+        Predictor(nn.Linear(4, 1)).losses((X, torch.rand(7)))
+
+
+def test_a_lightning_module_may_have_a_forward_or_one_network():
+    class Without(Net):
+        forward = nn.Module.forward
+
+    for module in (Net(), Without()):
+        assert torch.equal(Predictor(module)((X, Y)), module.net(X))
+
+
+@pytest.mark.parametrize("form", ["logits", "probabilities"])
+def test_the_losses_of_samples_add_up_to_that_of_all_pixels(form):
+    x, target = torch.rand(3, 2, 4, 5).softmax(1), torch.arange(60).view(3, 4, 5) % 2
+    losses = Predictor(nn.Identity(), form=form).losses((x, target))
+    for i in range(3):
+        expected = nll_sum(*samples(x[i : i + 1], target[i : i + 1], form))
+        torch.testing.assert_close(losses[i], expected)
+
+
+def test_a_model_evaluates_and_each_of_its_modules_is_then_as_it_was():
+    model = nn.Sequential(nn.Dropout(), nn.Sequential(nn.Dropout(), nn.Dropout()).eval())
+    model[1][0].train()
+    with evaluating(model):
+        assert not any(module.training for module in model.modules())
+    assert [module.training for module in model.modules()] == [1, 1, 0, 1, 0]
+
+
+def test_a_batch_follows_the_parameters_of_its_model():
+    assert device_of(nn.Identity()) == torch.device("cpu")
+    model = nn.Linear(4, 3, device="meta")
+    batch = on_device_of(model, {"x": X, "y": [Y, "meta"]})
+    assert {batch["x"].device, batch["y"][0].device, device_of(model)} == {torch.device("meta")}
+    assert on_device_of(nn.Linear(4, 3), batch := (X, Y)) is batch
+
+
+def test_one_hot_labels_are_not_taken_for_several_of_each_sample():
+    one_hot = torch.eye(3)[Y]
+    with pytest.raises(NoForwardError, match="one-hot; have the data give the number of the class"):
+        Predictor(OfX())((X, one_hot))
+    one_hot[0] = 1  # labels of a sample that has all three
+    assert Predictor(OfX())((X, one_hot)).shape == (7, 3)

@@ -1,0 +1,71 @@
+"""What the cut test says of well-known networks, by way of the script that shows it."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
+cuts = pytest.importorskip("cuts")
+
+from lightning_mmix.cuts.probe import Probe  # noqa: E402 - after the path
+from lightning_mmix.cuts.verification import chosen_automatically  # noqa: E402 - after the path
+
+RESNETS = [
+    *("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"),
+    *("resnext50_32x4d", "resnext101_64x4d", "wide_resnet50_2", "wide_resnet101_2"),
+]
+
+
+@pytest.mark.parametrize("name", [*RESNETS, "PreActResNet18", "WRN-28-10"])
+def test_auto_takes_what_the_paper_takes_on_every_resnet(name):
+    make = getattr(torchvision.models, name) if name in RESNETS else cuts.NETWORKS[name].make
+    probe = Probe(make().requires_grad_(False), torch.randn(2, 3, 64, 64), size=2)
+    assert chosen_automatically(probe) == ["input", "layer1", "layer2"]
+
+
+QUICK = ["PreActResNet18", "MLP", "LSTM classifier", "U-Net"]
+SLOW = ["Hugging Face BERT"]
+
+
+@pytest.mark.parametrize(
+    "name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
+)
+def test_graph_and_values_agree_on_every_module(name):
+    agreements, float64, *_ = cuts._comparison(cuts.NETWORKS[name])
+    same, count = agreements.split(" of ")
+    assert same == count
+    worst_cut, best_other = map(float, float64.split(", "))
+    assert worst_cut < 1e-10
+    assert best_other > 0.3
+
+
+def test_the_script_prints_its_tables(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["cuts.py", "MLP", "LSTM"])
+    cuts.main()
+    printed = capsys.readouterr().out
+    assert "| MLP             | input, 2" in printed
+    assert "| LSTM classifier | 3 of 3         | 0e+00, 1" in printed
+
+
+@pytest.mark.parametrize("name", [*QUICK, "Hugging Face BERT", "torchvision resnet18"])
+def test_the_documented_choice_is_that_of_today(name):
+    document = (Path(cuts.__file__).with_suffix(".md")).read_text()
+    names, depths, count, _ = cuts._choice(cuts.NETWORKS[name])
+    row = next(line for line in document.splitlines() if line.startswith(f"| {name} "))
+    assert [cell.strip() for cell in row.split("|")[2:5]] == [names, depths, count]
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_sharded_model():
+    script = Path(cuts.__file__).with_name("sharded.py")
+    options = ["--accelerator=cpu", "--strategy=fsdp2", "--epochs=8"]
+    done = subprocess.run(
+        [sys.executable, str(script), *options], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    assert float(re.search(r"test/accuracy\s*│\s*(0\.\d+)", done.stdout)[1]) > 0.9

@@ -1,0 +1,177 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from lightning_mmix import mixed_loss
+from lightning_mmix.pairing.arguments import is_paired
+from lightning_mmix.pairing.pair import LatePair, pair_of
+from lightning_mmix.pairing.targets import borrow
+
+LABELS = torch.tensor([0, 1, 2])
+
+
+@pytest.fixture
+def logits():
+    return torch.randn(3, 4, dtype=torch.float64, requires_grad=True)
+
+
+def paired(step, target):
+    target = target.clone()
+    borrow(step, [target])
+    return target
+
+
+class Counted(TorchDispatchMode):
+    """Counts the calls of each operation."""
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        self.names.append(func.name())
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reduction": "sum"},
+        {"reduction": "none"},
+        {"ignore_index": 1},
+        {"weight": torch.tensor([1.0, 3.0, 0.5, 2.0], dtype=torch.float64)},
+        {"label_smoothing": 0.1},
+        {"label_smoothing": 0.1, "ignore_index": 2},
+    ],
+)
+def test_a_cross_entropy_is_the_mixed_one(options, step, logits):
+    loss = F.cross_entropy(logits, paired(step, LABELS), **options)
+    other = logits.detach().clone().requires_grad_()
+    expected = mixed_loss(lambda p, y: F.cross_entropy(p, y, **options), other, LABELS, step.plan)
+    torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
+    loss.sum().backward()
+    expected.sum().backward()
+    torch.testing.assert_close(logits.grad, other.grad)
+
+
+@pytest.mark.parametrize("shape", [(3, 4, 5), (3, 4, 2, 5), (3, 4, 2, 3, 2)])
+def test_a_cross_entropy_of_maps_is_the_mixed_one(shape, step):
+    logits, labels = torch.randn(shape), torch.randint(4, (shape[0], *shape[2:]))
+    loss = F.cross_entropy(logits, paired(step, labels))
+    expected = mixed_loss(F.cross_entropy, logits, labels, step.plan)
+    torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
+
+
+@pytest.mark.filterwarnings("ignore:size_average and reduce")
+def test_its_old_arguments_mean_what_they_did(step, logits):
+    loss = F.cross_entropy(logits, paired(step, LABELS), reduce=False)
+    expected = mixed_loss(
+        lambda p, y: F.cross_entropy(p, y, reduction="none"), logits, LABELS, step.plan
+    )
+    torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
+
+
+def test_its_softmax_is_computed_once(step, logits):
+    labels = paired(step, LABELS)
+    with Counted() as counted:
+        F.cross_entropy(logits, labels)
+    assert counted.names.count("aten::_log_softmax") == 1
+    assert counted.names.count("aten::nll_loss_forward") == 2
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64])
+def test_under_autocast_it_is_as_wide_as_without_a_pair(dtype, step):
+    logits = torch.randn(3, 4).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = F.cross_entropy(logits, paired(step, LABELS))
+        expected = mixed_loss(F.cross_entropy, logits, LABELS, step.plan)
+    assert loss.dtype == expected.dtype
+    torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
+
+
+CHANGES = {
+    "divided": lambda loss: loss / 4,
+    "scaled": lambda loss: 3 * loss * 0.5,
+    "copied": lambda loss: loss.clone(),
+    "in turns": lambda loss: (loss.clone() / 2).mul(3).clone(),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_loss_is_exact_also_if_it_goes_on_into_another(name, step, logits):
+    change = CHANGES[name]
+
+    def criterion(prediction, labels):
+        return change(F.cross_entropy(prediction, labels)).exp()
+
+    loss = criterion(logits, paired(step, LABELS))
+    other = logits.detach().clone().requires_grad_()
+    expected = mixed_loss(criterion, other, LABELS, step.plan)
+    torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
+    loss.backward()
+    expected.backward()
+    torch.testing.assert_close(logits.grad, other.grad)
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_only_the_mix_of_a_changed_loss_is_computed(name, step, logits):
+    loss = F.cross_entropy(logits, paired(step, LABELS))
+    changed = CHANGES[name](loss)
+    assert is_paired(changed)
+    assert not pair_of(changed)._is_settled
+    expected = CHANGES[name](loss.detach().as_subclass(torch.Tensor))
+    torch.testing.assert_close(changed.detach().as_subclass(torch.Tensor), expected)
+    changed.backward()
+    assert not pair_of(changed)._is_settled
+
+
+def test_a_detached_loss_stays_without_a_graph(step, logits):
+    weight = F.cross_entropy(logits, paired(step, LABELS)).detach()
+    assert isinstance(pair_of(weight), LatePair)
+    assert not weight.requires_grad
+    assert not pair_of(weight).first.requires_grad
+    assert pair_of(weight).first != pair_of(weight).second
+
+
+def test_what_was_copied_before_a_write_keeps_its_sides(step, logits):
+    loss = F.cross_entropy(logits, paired(step, LABELS))
+    copied, first = loss.clone(), pair_of(loss).first.detach().clone()
+    loss += 1
+    torch.testing.assert_close(pair_of(copied).first.detach(), first)
+    torch.testing.assert_close(pair_of(loss).first.detach(), first + 1)
+
+
+def test_a_hook_on_a_changed_loss_sees_its_gradients_on_either_way(step, logits):
+    for use in (lambda x: x * 2, lambda x: x * torch.tensor(2.0)):
+        seen = []
+        changed = F.cross_entropy(logits, paired(step, LABELS)) / 4
+        handle = changed.register_hook(lambda grad, seen=seen: seen.append(float(grad)))
+        use(changed).backward()
+        assert sum(seen) == pytest.approx(2)
+        handle.remove()
+        assert not changed._backward_hooks
+
+
+def test_a_loss_that_was_formed_before_the_layer_ran_is_not_taken_for_a_mix(step, logits):
+    step.fired = False
+    loss = F.cross_entropy(logits, paired(step, LABELS))
+    step.fired = True
+    expected = mixed_loss(F.cross_entropy, logits, LABELS, step.plan)
+    torch.testing.assert_close((loss / 2).as_subclass(torch.Tensor), expected / 2)
+
+
+def test_a_detached_loss_that_requires_a_gradient_again_gets_it(step, logits):
+    leaf = F.cross_entropy(logits, paired(step, LABELS)).detach().requires_grad_()
+    (leaf * 3).backward()
+    assert leaf.grad == 3
+    with pytest.raises(ValueError, match="exact only if"):  # it hangs on no side
+        (leaf * 3).exp()
+
+
+def test_a_loss_that_is_changed_without_gradients_has_sides_without_them(step, logits):
+    loss = F.cross_entropy(logits, paired(step, LABELS))
+    with torch.no_grad():
+        halved = loss / 2
+    assert not pair_of(halved).first.requires_grad

@@ -1,0 +1,370 @@
+"""Which layers a fit mixes: by themselves or by name, and verified on its first batch."""
+
+import re
+from types import SimpleNamespace
+
+import lightning.pytorch as L
+import pytest
+import torch
+import torch.nn.functional as F
+from fitting import Net, batches, fit, loader, trainer
+from lightning.pytorch.strategies import FSDPStrategy
+from torch import nn
+
+from lightning_mmix import ManifoldMixup
+from lightning_mmix.training.choice import Choice, choose_layers
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Linear(8, 8)
+
+    def forward(self, h):
+        return h + self.conv(h).relu()
+
+
+class Stages(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem = nn.Linear(4, 8)
+        self.layer1, self.layer2, self.layer3 = (nn.Sequential(Block(), Block()) for _ in range(3))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x):
+        return self.head(self.layer3(self.layer2(self.layer1(self.stem(x)))))
+
+
+class Residual(Net):
+    """Counts its forward passes."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = Stages()
+
+    def forward(self, x):
+        type(self).count += 1
+        return self.net(x)
+
+    def on_after_backward(self):
+        pass
+
+    count = 0
+
+
+def forwards(module, *callbacks, **kwargs):
+    type(module).count = 0
+    fit(module, *callbacks, **kwargs)
+    return type(module).count
+
+
+def test_auto_mixes_the_input_and_two_stages_of_an_unedited_module():
+    callback = ManifoldMixup()
+    fit(Residual(), callback, data=batches(20))
+    assert callback.layers_ == ["input", "net.layer1", "net.layer2"]
+    assert callback.plan.layer in callback.layers_
+
+
+def test_the_test_costs_two_forward_passes_in_a_fit():
+    data = batches(3)
+    assert forwards(Residual(), data=data) == 3
+    assert forwards(Residual(), ManifoldMixup(), data=data) == 5
+    named = ManifoldMixup(layers=["net.layer*", "net.stem"])
+    assert forwards(Residual(), named, data=data) == 5
+    assert forwards(Residual(), ManifoldMixup(layers=["net.stem"], verify=False), data=data) == 3
+
+
+def test_named_layers_stand_in_the_order_of_the_forward_pass_with_their_weights():
+    callback = ManifoldMixup(layers={"net.layer3": 1.0, "net.layer[12]": 2.0, "input": 3.0})
+    fit(Residual(), callback)
+    assert callback.layers_ == ["input", "net.layer1", "net.layer2", "net.layer3"]
+    assert callback.state_dict()["choice"]["weights"] == {
+        "input": 3.0, "net.layer1": 2.0, "net.layer2": 2.0, "net.layer3": 1.0
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("layers", "message"),
+    [
+        (
+            ["net.layr2"],
+            "there is no layer 'net.layr2'; did you mean 'net.layer2' or 'net.layer3' or "
+            "'net.layer1'?",
+        ),
+        (
+            ["net.stage*"],
+            "no layer matches 'net.stage*'; did you mean 'net.stem' or 'net.layer3' or "
+            "'net.layer2'?",
+        ),
+        (
+            ["input", "net.layer2.1.conv"],
+            "layer 'net.layer2.1.conv' is bypassed, so it is no cut of the network and can't be "
+            "mixed exactly; the nearest cuts are 'net.layer2.0' before and 'net.layer2.1' after "
+            "it; verify=False turns this test off",
+        ),
+        (
+            ["net.layer1.*.conv"],
+            "layer 'net.layer1.0.conv' is bypassed, so it is no cut of the network and can't be "
+            "mixed exactly; the nearest cuts are 'net.stem' before and 'net.layer1.0' after it; "
+            "verify=False turns this test off",
+        ),
+        (
+            ["unused"],
+            "layer 'unused' never runs in forward, so it is no cut of the network and can't be "
+            "mixed exactly; the nearest cut is 'net' before it; verify=False turns this test off",
+        ),
+    ],
+)
+def test_what_can_not_be_mixed_is_refused_and_nothing_is_left(layers, message):
+    module, data = Residual(), batches(2)
+    module.unused = nn.Linear(2, 2)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fit(module, ManifoldMixup(layers=layers), data=data)
+    torch.testing.assert_close(module.state_dict(), before, atol=0, rtol=0)
+    assert not any(m._forward_hooks for m in module.modules())
+    assert all(module.training for module in module.modules())
+    assert all(parameter.requires_grad for parameter in module.parameters())
+    assert {"log", "log_dict"}.isdisjoint(vars(module))
+    fit(module, ManifoldMixup(), data=data)
+
+
+def test_verifying_changes_no_weight():
+    def weights(verify):
+        L.seed_everything(1, verbose=False)
+        module = Residual()
+        module.net.layer2.append(nn.Sequential(nn.BatchNorm1d(8), nn.Dropout(0.5)))
+        fit(module, ManifoldMixup(layers=["input", "net.layer*"], verify=verify), data=batches(5))
+        return module.state_dict()
+
+    torch.testing.assert_close(weights(verify=True), weights(verify=False), atol=0, rtol=0)
+
+
+def test_verify_false_mixes_a_branch_all_the_same():
+    callback = ManifoldMixup(layers=["net.layer1.0.conv"], verify=False)
+    fit(Residual(), callback)
+    assert callback.layers_ == ["net.layer1.0.conv"]
+
+
+class WithoutForward(L.LightningModule):
+    def __init__(self):
+        super().__init__()
+        self.body, self.head = nn.Linear(4, 6), nn.Linear(6, 5)
+
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return F.cross_entropy(self.head(self.body(x)), y)
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+NO_FORWARD = (
+    "the forward pass of WithoutForward can't be tested with the batch, list(0: float32 (6, 4), "
+    "1: int64 (6,)) (NotImplementedError: Module [WithoutForward] is missing the required "
+    '"forward" function)'
+)
+
+
+def test_without_a_forward_auto_asks_for_names():
+    message = (
+        f'layers="auto" can\'t choose, since {NO_FORWARD}; name the layers: '
+        'layers=["input", "net.layer1"]'
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fit(WithoutForward(), ManifoldMixup())
+
+
+def test_without_a_forward_named_layers_are_used_with_a_warning():
+    callback = ManifoldMixup(layers=["body"])
+    message = f"'body' can't be verified, since {NO_FORWARD}; verify=False hides this warning"
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        fit(WithoutForward(), callback)
+    assert callback.layers_ == ["body"]
+    assert callback.plan.layer == "body"
+
+
+def test_a_module_that_only_wraps_a_network_is_probed_there():
+    class Wraps(Net):
+        forward = L.LightningModule.forward
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    callback, module = ManifoldMixup(), Wraps()
+    module.net = Stages()
+    module.on_after_backward = lambda: None
+    fit(module, callback)
+    assert callback.layers_ == ["input", "net.layer1", "net.layer2"]
+
+
+def test_sharded_parameters_are_not_probed():
+    pretended = SimpleNamespace(strategy=FSDPStrategy(), lightning_module=Net())
+    batch = batches()[0]
+    with pytest.raises(ValueError, match="can't choose, since parameters are sharded"):
+        choose_layers(pretended, batch, [batch[1]], "auto", None)
+    with pytest.warns(UserWarning, match="'net.0' can't be verified, since parameters are sharded"):
+        choice = choose_layers(pretended, batch, [batch[1]], ["net.0"], None)
+    assert choice.weights == {"net.0": 1.0}
+
+
+class Tokens(Net):
+    def __init__(self):
+        super().__init__()
+        self.emb = nn.Embedding(9, 4)
+
+    def forward(self, ids):
+        return self.net((self.emb(ids) * (ids > 0)[..., None]).mean(1))
+
+
+def test_the_embedding_stands_in_for_an_integer_input():
+    ids = torch.randint(9, (6, 3), generator=torch.Generator().manual_seed(1))
+    callback = ManifoldMixup()
+    fit(Tokens(), callback, data=[(ids, batches()[0][1])])
+    assert callback.layers_ == ["emb", "net.1"]
+
+
+def test_an_input_of_which_the_place_is_not_known_is_not_mixed_by_auto():
+    x, y = batches()[0]
+    callback = ManifoldMixup()
+    fit(Dictionary(), callback, data=[{"pixels": x, "label": y}])
+    assert callback.layers_ == ["net.1"]
+
+
+class Dictionary(Net):
+    def forward(self, pixels):
+        return self.net(pixels)
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self(batch["pixels"]), batch["label"])
+
+    def on_after_backward(self):
+        pass
+
+
+def test_a_network_without_a_cut_is_told():
+    class Skips(Dictionary):
+        def forward(self, pixels):
+            h = self.net[0](pixels)
+            return h[:, :5] + self.net[2](self.net[1](h))
+
+    class Nothing(Dictionary):
+        def forward(self, pixels):
+            return self.net(pixels)[:, :4] + pixels
+
+    x, y = batches()[0]
+    data = [{"pixels": x, "label": y % 4}]
+    callback = ManifoldMixup()
+    fit(Skips(), callback, data=data)
+    assert callback.layers_ == ["net.0"]
+    with pytest.raises(ValueError, match='layers="auto" found no layer through which all'):
+        fit(Nothing(), ManifoldMixup(), data=data)
+
+
+def test_a_batch_of_one_is_not_probed():
+    callback = ManifoldMixup()
+    data = [batches(size=1)[0], *batches(2)]
+    with pytest.warns(UserWarning, match="no batch had two samples, so nothing was mixed"):
+        fit(Residual(), callback, data=data[:1])
+    assert callback.layers_ is None
+    fit(Residual(), callback, data=data)
+    assert callback.layers_ == ["input", "net.layer1", "net.layer2"]
+
+
+def test_nothing_is_logged_by_the_probe():
+    logged = []
+
+    class Logs(Residual):
+        def log(self, name, value, **kwargs):
+            logged.append((name, value))
+            super().log(name, value, **kwargs)
+
+        def forward(self, x):
+            self.log("rows", float(len(x)))
+            self.log_dict({"more": 1.0})
+            return super().forward(x)
+
+    fit(Logs(), ManifoldMixup(), data=batches(2, size=9))
+    assert logged == [("rows", 9.0), ("more", 1.0)] * 2
+
+
+@pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
+def test_it_verifies_in_the_precision_of_the_trainer(precision):
+    class Turned(Residual):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, x):
+            return super().forward(self.scale * x @ torch.eye(4))
+
+    callback = ManifoldMixup(layers=["input", "net.layer*"])
+    fit(Turned(), callback, precision=precision)
+    assert callback.layers_ == ["input", "net.layer1", "net.layer2", "net.layer3"]
+
+
+def checkpointed(path, callback):
+    trained = trainer(callback)
+    trained.fit(Residual(), loader(batches(2)))
+    trained.save_checkpoint(path)
+    return torch.load(path, weights_only=True)["callbacks"]["ManifoldMixup"]["choice"]
+
+
+def test_a_resumed_fit_does_not_probe_again(tmp_path, capsys):
+    path = tmp_path / "last.ckpt"
+    assert checkpointed(path, ManifoldMixup())["asked"] == "auto"
+    resumed, Residual.count = ManifoldMixup(), 0
+    again = trainer(resumed, max_epochs=2, enable_model_summary=True)
+    again.fit(Residual(), loader(batches(2)), ckpt_path=path)
+    assert Residual.count == 2
+    assert resumed.layers_ == ["input", "net.layer1", "net.layer2"]
+    assert re.search(r"net.layer2 .*\(B, 8\) .* 6\d%", capsys.readouterr().out)
+
+
+def test_the_fit_after_a_resumed_one_probes_again(tmp_path):
+    path = tmp_path / "last.ckpt"
+    checkpointed(path, ManifoldMixup())
+    resumed = ManifoldMixup()
+    trainer(resumed, max_epochs=2).fit(Residual(), loader(batches(2)), ckpt_path=path)
+    assert forwards(Residual(), resumed) == forwards(Residual(), ManifoldMixup())
+
+
+def test_a_resumed_fit_that_asks_for_other_layers_probes_again(tmp_path):
+    path = tmp_path / "last.ckpt"
+    checkpointed(path, ManifoldMixup())
+    resumed = ManifoldMixup(layers=["net.layer3"])
+    trainer(resumed, max_epochs=2).fit(Residual(), loader(batches(2)), ckpt_path=path)
+    assert resumed.layers_ == ["net.layer3"]
+
+
+def test_what_was_not_verified_does_not_count_as_tested(tmp_path):
+    path = tmp_path / "last.ckpt"
+    checkpointed(path, ManifoldMixup(layers=["net.layer1.0.conv"], verify=False))
+    resumed = ManifoldMixup(layers=["net.layer1.0.conv"])
+    with pytest.raises(ValueError, match=r"'net.layer1.0.conv' is bypassed"):
+        trainer(resumed, max_epochs=2).fit(Residual(), loader(batches(2)), ckpt_path=path)
+
+
+def test_what_is_suggested_holds_by_value_too():
+    class Hidden(Residual):
+        def forward(self, x):
+            h = self.net.layer1(self.net.stem(x))
+            return self.net.head(self.net.layer3(self.net.layer2(h)) + h.detach())
+
+    message = "conv' is bypassed, .* the nearest cuts are 'net.layer1' before and 'net.head' after"
+    with pytest.raises(ValueError, match=message):
+        fit(Hidden(), ManifoldMixup(layers=["net.layer2.0.conv"]))
+
+
+def test_a_choice_fits_the_same_question_about_a_model_with_its_layers(tmp_path):
+    choice = Choice.of_state(checkpointed(tmp_path / "last.ckpt", ManifoldMixup()))
+    assert choice.fits("auto", Residual())
+    assert not choice.fits(["input", "net.layer1", "net.layer2"], Residual())
+    assert not choice.fits("auto", Net())
+
+
+def test_a_second_fit_with_another_model_chooses_anew():
+    callback = ManifoldMixup()
+    assert forwards(Residual(), callback) == forwards(Residual(), callback) == 3
+    fit(Net(), callback)
+    assert callback.layers_ == ["input", "net.1"]
