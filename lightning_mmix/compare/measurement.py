@@ -10,8 +10,8 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
-from lightning_mmix.core.batch import Path
 from lightning_mmix.core.layers import INPUT
+from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.boundaries import Interpolation, interpolate_between
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor

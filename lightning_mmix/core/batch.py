@@ -1,18 +1,15 @@
 """Where a batch holds its target and its input."""
 
-import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
-from functools import reduce
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import BatchSampler, DistributedSampler
 
+from lightning_mmix.core.trees import Path, describe, entries, follow, tensors
+
 TARGET_KEYS = ("label", "labels", "target", "targets", "y", "mask")
 INPUT_KEYS = ("image", "x", "input", "inputs", "pixel_values")
-
-Path = str | int
 
 
 def find_targets(batch: Any, paths: Path | Sequence[Path] | None = None) -> list[Tensor]:
@@ -87,31 +84,6 @@ def find_mixable_input(batch: Any, path: Path | None = None) -> Tensor:
     )
 
 
-def tensors(tree: Any) -> Iterator[Tensor]:
-    """All tensors in nested mappings, sequences and dataclasses."""
-    if isinstance(tree, Tensor):
-        yield tree
-    else:
-        for _, entry in entries(tree):
-            yield from tensors(entry)
-
-
-def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """The tree with ``change`` made to each of its tensors; itself, if that changes nothing."""
-    if isinstance(tree, Tensor):
-        return change(tree)
-    parts = dict(entries(tree))
-    changed = {key: mapped(part, change) for key, part in parts.items()}
-    if all(changed[key] is parts[key] for key in parts):
-        return tree
-    return _rebuilt(tree, changed)
-
-
-def few_rows(tree: Any, size: int, count: int) -> Any:
-    """The tree with each tensor of ``size`` rows cut down to its first ``count``."""
-    return mapped(tree, lambda t: t[:count] if t.shape[:1] == (size,) else t)
-
-
 def num_unrepeated(loader: Any, batch_idx: int, size: int) -> int:
     """How many samples of an evaluation batch are no repetition by a distributed sampler.
 
@@ -140,51 +112,6 @@ def first_loader(loaders: Any) -> Any:
     """The first of a Trainer's evaluation loaders, which may be one or a collection."""
     nested = [loader for _, loader in entries(loaders)]
     return nested[0] if nested else loaders
-
-
-def describe(batch: Any) -> str:
-    """What a batch holds, in a line: ``tuple(0: float32 (8, 3), 1: int64 (8,))``."""
-    if isinstance(batch, Tensor):
-        return f"{str(batch.dtype).removeprefix('torch.')} {tuple(batch.shape)}"
-    inside = ", ".join(f"{key}: {describe(entry)}" for key, entry in entries(batch))
-    return f"{type(batch).__name__}({inside})" if inside else type(batch).__name__
-
-
-def entries(tree: Any) -> list[tuple[Any, Any]]:
-    """What a mapping, dataclass, namedtuple or sequence holds, by key; of anything else nothing."""
-    if type(tree) in (tuple, list):  # most batches
-        return list(enumerate(tree))
-    if isinstance(tree, Mapping):
-        return list(tree.items())
-    if is_dataclass(tree) and not isinstance(tree, type):
-        return [(field.name, getattr(tree, field.name)) for field in fields(tree)]
-    if hasattr(tree, "_fields"):
-        return list(zip(tree._fields, tree, strict=True))
-    if isinstance(tree, Sequence) and not isinstance(tree, str | bytes):
-        return list(enumerate(tree))
-    return []
-
-
-def follow(batch: Any, path: Path, what: str) -> Any:
-    """The entry of a batch at a key, an index or a dotted path; ``what`` it is, for an error."""
-    for route in ([path], str(path).split(".")):  # a key may itself hold a dot
-        try:
-            return reduce(_step_into, route, batch)
-        except LookupError:  # noqa: PERF203 - two rounds
-            continue
-    raise ValueError(f"there is no {what}={path!r} in the batch, {describe(batch)}")
-
-
-def _rebuilt(tree: Any, parts: dict[Any, Any]) -> Any:
-    if isinstance(tree, tuple | list):
-        return getattr(tree, "_make", type(tree))(parts.values())
-    rebuilt = copy.copy(tree)
-    for key, part in parts.items():
-        if isinstance(tree, Mapping):
-            rebuilt[key] = part
-        else:
-            object.__setattr__(rebuilt, key, part)  # a dataclass may be frozen
-    return rebuilt
 
 
 def _find(batch: Any, what: str, keys: tuple[str, ...], position: int) -> Any:
@@ -228,17 +155,3 @@ def _tensor(found: Any, batch: Any, what: str) -> Tensor:
         f"expected a tensor as {what}, but got {describe(found)} in the batch, {describe(batch)}; "
         f"say where it is: {what}=<key, index or path>"
     )
-
-
-def _step_into(tree: Any, key: Path) -> Any:
-    held = dict(entries(tree))
-    if key in held:
-        return held[key]
-    index = int(key) if isinstance(key, int) or key.lstrip("-").isdigit() else None
-    if index is not None and isinstance(tree, Sequence):
-        return tree[index]
-    if index in held:
-        return held[index]
-    if isinstance(key, str) and not isinstance(tree, Tensor) and hasattr(tree, key):
-        return getattr(tree, key)
-    raise LookupError(key)

@@ -7,13 +7,12 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import (
-    TARGET_KEYS,
+from lightning_mmix.core.batch import TARGET_KEYS, find_input
+from lightning_mmix.core.trees import (
     Path,
     describe,
     entries,
     few_rows,
-    find_input,
     tensors,
 )
 from lightning_mmix.cuts.probe import ROWS, Probe

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from lightning_mmix.core.batch import few_rows, tensors
+from lightning_mmix.core.trees import few_rows, tensors
 from lightning_mmix.cuts.probe import ROWS, Inputs, Probe
 from lightning_mmix.cuts.sites import Site
 

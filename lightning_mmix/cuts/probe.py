@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import describe, mapped, tensors
 from lightning_mmix.core.layers import INPUT, select
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.trees import describe, mapped, tensors
 from lightning_mmix.cuts.recording import Recording
 from lightning_mmix.cuts.signal import Edge, Graph, Lookups, Work, edge, is_signal, sprouted
 from lightning_mmix.cuts.sites import Site

@@ -6,8 +6,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_mmix.core.batch import tensors
 from lightning_mmix.core.layers import named_layers, takes_hooks
+from lightning_mmix.core.trees import tensors
 from lightning_mmix.cuts.signal import Edge, Graph, Work, differs, edge, is_signal
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.pairing.gates import changed

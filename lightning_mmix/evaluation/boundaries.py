@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import describe
 from lightning_mmix.core.layers import INPUT, select
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.trees import describe
 from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating
 from lightning_mmix.metrics.scores import Form, log_probabilities, samples
 from lightning_mmix.pairing.gates import Gates, mixing

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import tensors
 from lightning_mmix.core.layers import named_layers, select
+from lightning_mmix.core.trees import tensors
 from lightning_mmix.evaluation.predictions import Predictor, device_of
 from lightning_mmix.metrics.spectrum import ClassSpectrum
 

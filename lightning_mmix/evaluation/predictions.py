@@ -8,12 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import (
+from lightning_mmix.core.batch import find_input, find_targets
+from lightning_mmix.core.trees import (
     Path,
     describe,
     entries,
-    find_input,
-    find_targets,
     follow,
     mapped,
     tensors,

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from rich.progress import track
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import mapped, num_unrepeated
+from lightning_mmix.core.batch import num_unrepeated
+from lightning_mmix.core.trees import mapped
 from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, on_device_of
 from lightning_mmix.evaluation.standard import Clean, Condition, Rotation, Shear, Zoom
 from lightning_mmix.metrics.tally import Tally

@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_mmix.core.batch import describe, mapped, tensors
 from lightning_mmix.core.layers import INPUT, named_layers, select
 from lightning_mmix.core.operation import check_plan, mix_by
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.trees import describe, mapped, tensors
 from lightning_mmix.pairing.arguments import is_paired
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.pairing.targets import borrow

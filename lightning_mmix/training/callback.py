@@ -12,9 +12,10 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_mmix.core.batch import Path, find_mixable_input, find_targets
+from lightning_mmix.core.batch import find_mixable_input, find_targets
 from lightning_mmix.core.layers import INPUT, Layers, select
 from lightning_mmix.core.plan import MixPlan, Recipe, draw
+from lightning_mmix.core.trees import Path
 from lightning_mmix.pairing.arguments import is_paired, mix_gradients
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.refusals import unused_target

@@ -11,9 +11,10 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from lightning_mmix.core.batch import Path, entries, find_mixable_input, find_targets, tensors
+from lightning_mmix.core.batch import find_mixable_input, find_targets
 from lightning_mmix.core.layers import INPUT, Layers, named_layers, select
 from lightning_mmix.core.plan import Recipe
+from lightning_mmix.core.trees import Path, entries, tensors
 from lightning_mmix.cuts.calls import NoForwardError, probe_on
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.sites import Site

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_mmix.core.batch import describe, find_input, find_targets
+from lightning_mmix.core.batch import find_input, find_targets
+from lightning_mmix.core.trees import describe
 
 X, Y = torch.ones(3, 2), torch.arange(3)
 Named = namedtuple("Named", "image label")

@@ -7,7 +7,7 @@ from torch import nn
 from torchmetrics import MeanSquaredError
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.core.batch import mapped
+from lightning_mmix.core.trees import mapped
 
 pytestmark = [
     pytest.mark.usefixtures("float64"),
