@@ -15,8 +15,8 @@ from lightning_mmix.core.operation import check_plan, mix_by
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import describe, mapped, tensors
 from lightning_mmix.pairing.arguments import is_paired
+from lightning_mmix.pairing.loop import borrow
 from lightning_mmix.pairing.step import Step
-from lightning_mmix.pairing.targets import borrow
 from lightning_mmix.pairing.tracing import HOOK_GUARDS
 
 _NOT_MIXED = (

@@ -21,7 +21,7 @@ from lightning_mmix.metrics.classification import (
     MixedAccuracy,
     NegativeLogLikelihood,
 )
-from lightning_mmix.pairing.targets import mixed_loss
+from lightning_mmix.pairing.loop import mixed_loss
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 
 _Step = TypeVar("_Step", bound=Callable[..., Any])

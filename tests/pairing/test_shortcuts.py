@@ -5,8 +5,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_mmix import mixed_loss
 from lightning_mmix.pairing.arguments import is_paired
+from lightning_mmix.pairing.loop import borrow
 from lightning_mmix.pairing.pair import LatePair, pair_of
-from lightning_mmix.pairing.targets import borrow
 
 LABELS = torch.tensor([0, 1, 2])
 

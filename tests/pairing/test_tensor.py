@@ -10,8 +10,8 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import is_paired
+from lightning_mmix.pairing.loop import borrow
 from lightning_mmix.pairing.step import Step
-from lightning_mmix.pairing.targets import borrow
 from lightning_mmix.pairing.tensor import Paired
 
 PLAN = MixPlan("0", torch.tensor(0.75), torch.tensor([2, 0, 1]))
