@@ -5,9 +5,8 @@ import lightning.pytorch as _  # noqa: F401
 
 from lightning_mmix.core.operation import mix
 from lightning_mmix.core.plan import MixPlan
-from lightning_mmix.cuts.cuts import cut_test
-from lightning_mmix.pairing.gates import mixing
-from lightning_mmix.pairing.loop import mixed_loss
+from lightning_mmix.cuts.verification import cut_test
+from lightning_mmix.pairing.loop import mixed_loss, mixing
 from lightning_mmix.training.callback import ManifoldMixup
 from lightning_mmix.training.module import ManifoldMixupClassifier, ManifoldMixupMixin
 from lightning_mmix.training.monitor import CalibrationMonitor

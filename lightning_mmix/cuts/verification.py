@@ -1,11 +1,69 @@
 """The verification of layers: which ones a probe shows to be cuts of the network."""
 
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from torch import nn
 
 from lightning_mmix.core.layers import INPUT
-from lightning_mmix.cuts.probe import Probe
+from lightning_mmix.core.trees import few_rows, tensors
+from lightning_mmix.cuts.probe import ROWS, Inputs, Probe
 from lightning_mmix.cuts.sites import Site, choose, nearest_cuts, neighbours
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What a cut test found.
+
+    Attributes:
+        sites: The input and all layers by name, in the order of the forward pass.
+        forwards: How many forward passes it took.
+        seconds: How long it took.
+    """
+
+    sites: Mapping[str, Site]
+    forwards: int
+    seconds: float
+
+
+def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
+    """Find the layers of a network that may be mixed: its cuts.
+
+    A layer is a cut if all of the signal that reaches the output passes through it. One forward
+    pass in evaluation mode is recorded: a layer is a cut if no path of its autograd graph leads
+    from the output to the input past the layer's output. Where the graph shows nothing, as under
+    ``no_grad``, the layer's output is exchanged between the rows: of a cut the network's output
+    is exchanged in the same way. Where the graph is blind to some layer, all cuts are tested
+    so, too; the cautious verdict counts.
+
+    The signal is what is floating point, or looked up in an embedding and different between the
+    rows. Other integers and booleans, such as masks and lengths, are no signal. What runs in
+    training only, such as an auxiliary head, is not seen. The model, its gradients and the global
+    random number generators are left as they were.
+
+    Args:
+        model: Any module.
+        inputs: Two or more samples: a tensor, a tuple of arguments or a mapping of keyword
+            arguments, the batch first. The first five are used.
+
+    Returns:
+        Every layer's verdict, with the shape of its hidden state and its depth.
+
+    Raises:
+        ValueError: If there are not two samples.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> sites = cut_test(model, torch.randn(5, 4)).sites
+        >>> sites["1"].is_cut, sites["1"].shape, round(sites["1"].depth, 2)
+        (True, (8,), 0.57)
+    """
+    size = next((len(tensor) for tensor in tensors(inputs) if tensor.dim()), 0)
+    probe = Probe(model, few_rows(inputs, size, ROWS), size=min(size, ROWS))
+    probe.settle()
+    return Cuts(probe.sites, probe.forwards, probe.seconds)
 
 
 def chosen_automatically(probe: Probe, *, input_mixes: bool = True) -> list[str]:

@@ -12,7 +12,8 @@ from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import describe
 from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating
 from lightning_mmix.metrics.scores import Form, log_probabilities, samples
-from lightning_mmix.pairing.gates import Gates, mixing
+from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.pairing.loop import mixing
 
 Extent = tuple[float, float, float, float]
 

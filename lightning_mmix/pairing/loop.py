@@ -1,45 +1,81 @@
-"""Targets: borrowed from the batch as paired tensors, and the mixed loss in plain sight."""
+"""The doors for a loop of one's own: a step within a context, and the mixed loss in plain sight."""
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from lightning_mmix.core.kernels import interpolate
-from lightning_mmix.core.layers import INPUT
-from lightning_mmix.core.operation import mix_by
+from lightning_mmix.core.layers import select
+from lightning_mmix.core.operation import check_plan
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import is_paired
-from lightning_mmix.pairing.pair import Pair
+from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
-from lightning_mmix.pairing.tensor import become_paired
+
+_NOT_MIXED = (
+    "neither hidden states nor loss were mixed; of a compiled model make gates once, "
+    "gates = Gates(model, layers), and use mixing(gates, plan, y)"
+)
 
 
-def borrow(step: Step, targets: Sequence[Tensor], value: Tensor | None = None) -> None:
-    """Lend a step its batch: the very tensors change, until the step is closed.
+@contextmanager
+def mixing(
+    model: nn.Module | Gates,
+    plan: MixPlan | None,
+    target: Tensor | None = None,
+    *,
+    input: Tensor | None = None,  # noqa: A002 - the word of the callback's argument
+) -> Iterator[Tensor | None]:
+    """Carry out a plan on a model, in a plain PyTorch loop.
+
+    Within the context the plan's layer is mixed, and what is computed from the yielded target is
+    mixed with it. Take the loss inside, and its gradient too: layers that run again for activation
+    checkpointing must mix again, and a custom autograd.Function must find the target as it was.
 
     Args:
-        step: The step; its plan says who is whose partner.
-        targets: Each of shape (B, ...): they become paired.
-        value: The input, of shape (B, ...). If the plan's layer is ``"input"`` its data is
-            exchanged for the mixed data.
+        model: Any module. If it is compiled, its :class:`Gates`, made once for all steps: compiled
+            code does not look at hooks that come later.
+        plan: What to do; None to do nothing.
+        target: Shape (B, ...); it becomes a paired tensor until the context ends.
+        input: The floating-point input, needed if the plan's layer is ``"input"``: until the
+            context ends it holds the mixed data.
+
+    Yields:
+        The target, paired.
 
     Raises:
-        ValueError: If a tensor is not as long as the plan, the input is needed and missing, or a
-            target requires a gradient or is the input.
-        TypeError: If the input to be mixed is not floating point.
+        ValueError: If there is no such layer, no input where one is needed, or a batch of another
+            size than the plan's.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
+        >>> x, y = torch.randn(2, 4), torch.tensor([0, 2])
+        >>> plan = MixPlan("0", torch.tensor(0.75), torch.tensor([1, 0]))
+        >>> with mixing(model, plan, y) as paired:
+        ...     nn.functional.cross_entropy(model(x), paired).backward()
     """
-    if any(target is value for target in targets):
-        raise ValueError("the target is the input as well; give the one or the other a .clone()")
-    if any(target.requires_grad for target in targets):
-        raise ValueError("expected a target without gradient, but got one that requires it")
-    mixed = [_needed(value)] if step.plan.layer == INPUT else []
-    _refuse_other_sizes([*targets, *mixed], step.plan.partner.shape[0])
-    for tensor in mixed:
-        _exchange(step, tensor)
-    for target in targets:
-        _pair(step, target)
+    if plan is None:
+        yield target
+        return
+    check_plan(plan)
+    name = plan.layer
+    gates = (
+        model if isinstance(model, Gates) else Gates(model, select(model, [name]), lasting=False)
+    )
+    try:
+        step = gates.arm(Step(plan, gates.model), [] if target is None else [target], input)
+        yield target
+        if not step.fired:
+            warnings.warn(f"layer {name!r} did not run, so {_NOT_MIXED}", stacklevel=3)
+    finally:
+        gates.disarm()
+        if gates is not model:
+            gates.remove()
 
 
 def mixed_loss(
@@ -77,36 +113,3 @@ def mixed_loss(
     first = criterion(prediction, target)
     second = criterion(prediction, tree_map(partners, target))
     return interpolate(first, second, plan.lam)
-
-
-def _needed(value: Tensor | None) -> Tensor:
-    if value is None:
-        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
-    return value
-
-
-def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
-    for tensor in tensors:
-        if tensor.shape[:1] != (size,):
-            raise ValueError(
-                f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
-                f"but got {tuple(tensor.shape)}"
-            )
-
-
-def _exchange(step: Step, value: Tensor) -> None:
-    mixed = mix_by(step.plan, value.detach())
-    step.lend(value, data=value.detach())
-    value.data = mixed
-    step.fired = True
-
-
-def _pair(step: Step, target: Tensor) -> None:
-    first = target.detach()
-    second = first.index_select(0, step.plan.partner.to(target.device))
-    if target.is_floating_point() or target.is_complex():
-        step.lend(target, data=first)
-        target.data = interpolate(first, second, step.plan.lam)
-    else:
-        step.lend(target)
-    become_paired(target, Pair(first, second, step))

@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from lightning_mmix.cuts.cuts import cut_test
 from lightning_mmix.cuts.probe import TOLERANCE, Probe
+from lightning_mmix.cuts.verification import cut_test
 
 
 class Chain(nn.Module):

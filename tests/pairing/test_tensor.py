@@ -10,7 +10,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import is_paired
-from lightning_mmix.pairing.loop import borrow
+from lightning_mmix.pairing.gates import borrow
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.pairing.tensor import Paired
 
