@@ -32,8 +32,7 @@ from transformers import (
     ViTForImageClassification,
 )
 
-from lightning_mmix.cuts.probe import ROWS, TOLERANCE, Probe
-from lightning_mmix.cuts.verification import chosen_automatically
+from lightning_mmix.cuts import ROWS, TOLERANCE, Probe, chosen_automatically
 
 Make = Callable[[], nn.Module]
 

@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_mmix import cli
 from lightning_mmix.cli import MixupCLI
-from lightning_mmix.compare.command import compare
+from lightning_mmix.compare import compare
 
 HERE = Path(__file__).parent
 

@@ -46,8 +46,8 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.compare.differences import paired_difference
-from lightning_mmix.metrics.spectrum import Statistic, class_moments, singular_values, summary
+from lightning_mmix.compare import paired_difference
+from lightning_mmix.metrics import Statistic, class_moments, singular_values, spectrum_statistic
 
 ARMS = {
     "no mixing": [],
@@ -141,7 +141,7 @@ def measured(net: Net, data: TensorDataset) -> dict[str, float]:
     for kind, centred in KINDS.items():
         values = singular_values(moments, centred=centred)
         for statistic in get_args(Statistic):
-            row[f"{kind}{statistic}"] = float(summary(values, statistic).mean())
+            row[f"{kind}{statistic}"] = float(spectrum_statistic(values, statistic).mean())
     return row
 
 

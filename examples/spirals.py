@@ -39,9 +39,9 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.evaluation.boundaries import probabilities_on_grid, share_below
-from lightning_mmix.metrics.spectrum import class_moments, singular_values
-from lightning_mmix.plots.diagrams import Boundary, decision_boundaries
+from lightning_mmix.evaluation import probabilities_on_grid, share_below
+from lightning_mmix.metrics import class_moments, singular_values
+from lightning_mmix.plots import Boundary, decision_boundaries
 
 ARMS = {
     "no mixing": [],

@@ -37,7 +37,8 @@ from lightning_mmix import (
 from lightning_mmix.compare.measurement import Instructions, measure
 from lightning_mmix.core.plan import MixPlan, Recipe, draw
 from lightning_mmix.evaluation import robustness
-from lightning_mmix.evaluation.standard import FGSM, PGD, Clean
+from lightning_mmix.evaluation.attacks import FGSM, PGD
+from lightning_mmix.evaluation.standard import Clean
 from lightning_mmix.metrics.calibration import Binning, Norm
 from lightning_mmix.metrics.classification import (
     BrierScore,

@@ -1,6 +1,8 @@
 """The house: packages in one order, each library where it belongs, and rooms of a sane size."""
 
 import ast
+import importlib
+import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 import lightning_mmix
 
 PACKAGE = Path(lightning_mmix.__file__).parent
+ROOT = PACKAGE.parent
 
 # what each may import of ours; plots takes values in, and whoever has some may ask for a picture
 BELOW = {
@@ -23,7 +26,7 @@ BELOW = {
     "cli": {"core", "pairing", "cuts", "metrics", "evaluation", "training", "plots", "compare"},
 }
 WHERE = {
-    "lightning": {"training", "compare", "cli", "lightning_mmix"},
+    "lightning": {"training", "compare", "cli"},
     "rich": {"cuts", "evaluation", "compare", "cli"},
     "matplotlib": {"plots", "compare"},
     "scipy": {"compare"},
@@ -44,9 +47,13 @@ def package_of(name):
 
 def imports(path):
     """What a module imports, wherever in its code, with the line."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    return imports_in(path.read_text())
+
+
+def imports_in(code):
+    for node in ast.walk(ast.parse(code)):
         if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}: {node.lineno}"
+            assert node.level == 0, node.lineno
             yield node.module, node.lineno
         elif isinstance(node, ast.Import):
             yield from ((alias.name, node.lineno) for alias in node.names)
@@ -93,6 +100,31 @@ def test_modules_import_one_way():
         if path.name != "__init__.py"
     }
     TopologicalSorter(graph).prepare()  # raises with the circle, if there is one
+
+
+@pytest.mark.parametrize("package", ["", *(name for name in BELOW if name != "cli")])
+def test_a_face_shows_what_is_public(package):
+    face = importlib.import_module(f"lightning_mmix.{package}".rstrip("."))
+    modules = {path.stem for path in (PACKAGE / package).iterdir()}
+    public = {name for name in vars(face) if not name.startswith("_")} - modules
+    # a package or module of the same name gives way
+    assert public | (set(face.__all__) & modules) == set(face.__all__)
+    assert len(face.__all__) == len(set(face.__all__))
+    assert all(callable(getattr(face, name)) or name.isupper() for name in face.__all__)
+
+
+def test_users_import_from_faces():
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
+    sources = {f"README.md, block {i}": block for i, block in enumerate(blocks)}
+    sources |= {str(path): path.read_text() for path in (ROOT / "examples").rglob("*.py")}
+    deep = [
+        f"{where} imports {imported}"
+        for where, code in sources.items()
+        for imported, _ in imports_in(code)
+        if imported.startswith("lightning_mmix.") and imported.count(".") > 1
+    ]
+    assert len(sources) > 20
+    assert deep == []
 
 
 def test_a_package_has_about_ten_modules_at_most():

@@ -23,8 +23,8 @@ from torchvision.transforms.v2 import MixUp
 from benchmarks.lanes import NEVER, FrameworkLane, Lane, Loader, close_later
 from benchmarks.workloads import CLASSES, Workload
 from lightning_mmix import ManifoldMixup, ManifoldMixupMixin, mixing
-from lightning_mmix.core.plan import Recipe, draw
-from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.core import Recipe, draw
+from lightning_mmix.pairing import Gates
 
 ALPHA = 2.0
 Loss = Callable[[nn.Module, Tensor, Tensor], Tensor]

@@ -17,10 +17,8 @@ from benchmarks.counts import waits
 from benchmarks.lanes import Course, Effort, Lane, Spread, race
 from benchmarks.workloads import CLASSES, Workload, empty
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.core.batch import find_targets
-from lightning_mmix.core.plan import Recipe, draw
-from lightning_mmix.pairing.gates import Gates
-from lightning_mmix.pairing.step import Step
+from lightning_mmix.core import Recipe, draw, find_targets
+from lightning_mmix.pairing import Gates, Step
 
 Row = dict[str, Any]
 

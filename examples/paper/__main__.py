@@ -24,8 +24,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from lightning_mmix.compare.command import compare
-from lightning_mmix.compare.runs import write_json
+from lightning_mmix.compare import compare, write_json
 from paper.experiments import EXPERIMENTS, arm_file
 from paper.results import found_in, markdown, picture, summary
 

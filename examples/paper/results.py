@@ -8,16 +8,17 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lightning_mmix.compare.differences import mean_and_deviation, paired_difference
-from lightning_mmix.compare.findings import (
+from lightning_mmix.compare import (
     calibration_scores,
     clean_scores,
     family_scores,
+    mean_and_deviation,
+    paired_difference,
     spectrum_scores,
+    spread,
     table,
 )
-from lightning_mmix.compare.score_tables import spread
-from lightning_mmix.plots.look import COLOURS, Style, legend, looked, panels
+from lightning_mmix.plots import COLOURS, Style, legend, looked, panels
 from paper.experiments import ARMS, EXPERIMENTS, Published
 
 Summary = Mapping[str, Any]

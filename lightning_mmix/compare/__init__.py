@@ -1,1 +1,36 @@
-"""The command that compares ways to train."""
+"""The command that compares ways to train, on any LightningCLI config.
+
+It trains and measures each over seeds, a process a run, and reports the differences between equal
+seeds with their intervals. It needs the ``report`` extra.
+"""
+
+from lightning_mmix.compare.command import compare
+from lightning_mmix.compare.differences import Difference, mean_and_deviation, paired_difference
+from lightning_mmix.compare.findings import (
+    Results,
+    Run,
+    calibration_scores,
+    clean_scores,
+    family_scores,
+    spectrum_scores,
+    table,
+)
+from lightning_mmix.compare.runs import write_json
+from lightning_mmix.compare.score_tables import score_table, spread
+
+__all__ = [
+    "Difference",
+    "Results",
+    "Run",
+    "calibration_scores",
+    "clean_scores",
+    "compare",
+    "family_scores",
+    "mean_and_deviation",
+    "paired_difference",
+    "score_table",
+    "spectrum_scores",
+    "spread",
+    "table",
+    "write_json",
+]

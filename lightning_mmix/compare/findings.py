@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from lightning_mmix.compare.differences import Difference, paired_difference
-from lightning_mmix.metrics.spectrum import summary
+from lightning_mmix.metrics.spectrum import spectrum_statistic
 
 Run = Mapping[str, Any]  # as measurement.measure gives it
 Results = Mapping[str, Sequence[Run]]  # arm → its runs, in one order of seeds
@@ -49,7 +49,7 @@ def spectrum_scores(run: Run) -> dict[str, float]:
         spectrum = torch.tensor(values)
         present = spectrum[spectrum[:, 0] > 0]
         for label, statistic in _STATISTICS.items():
-            scores[f"{layer} {label}"] = float(summary(present, statistic).mean())
+            scores[f"{layer} {label}"] = float(spectrum_statistic(present, statistic).mean())
     return scores
 
 

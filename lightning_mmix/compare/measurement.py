@@ -13,10 +13,11 @@ from torch import Tensor
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.boundaries import Interpolation, interpolate_between
+from lightning_mmix.evaluation.condition import Condition
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.evaluation.robustness import Evaluation, Numbers, Units
-from lightning_mmix.evaluation.standard import Clean, Condition, standard_conditions
+from lightning_mmix.evaluation.standard import Clean, standard_conditions
 from lightning_mmix.metrics.scores import Form, temperature_scaling, tempered
 from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.training.choice import survey
@@ -246,5 +247,4 @@ def _plain(scores: dict[str, Tensor]) -> dict[str, float]:
 
 def _mean_path(paths: list[Interpolation]) -> dict[str, list[float]]:
     names = ("lam", "confidence", "own", "partner")
-    stacked = {name: torch.stack([getattr(path, name) for path in paths]) for name in names}
-    return {name: values.mean(0).tolist() for name, values in stacked.items()}
+    return {n: torch.stack([getattr(path, n) for path in paths]).mean(0).tolist() for n in names}

@@ -8,11 +8,10 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from lightning_mmix.compare.findings import Results, Run
+from lightning_mmix.plots.curves import Curve, robustness_curves
 from lightning_mmix.plots.diagrams import (
-    Curve,
     interpolations,
     reliability_diagram,
-    robustness_curves,
     spectrum,
     training_curves,
 )

@@ -140,7 +140,7 @@ def _start(task: Task, folder: Path, place: Slot) -> _Running:
     environment = {**os.environ, **place, "PYTHONPATH": os.pathsep.join(paths)}
     environment.pop("PL_GLOBAL_SEED", None)
     with (own / "log.txt").open("wb") as log:
-        command = [sys.executable, "-m", "lightning_mmix.compare.runs", str(own.absolute())]
+        command = [sys.executable, "-m", "lightning_mmix.compare", str(own.absolute())]
         process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=log, stderr=subprocess.STDOUT, env=environment
         )

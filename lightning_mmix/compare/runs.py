@@ -1,8 +1,7 @@
 """A run: one way to train, with one seed, trained and measured in a process of its own.
 
-python -m lightning_mmix.compare.runs FOLDER
-
-reads ``task.json`` in the folder, and leaves ``result.json`` there when all is done.
+``python -m lightning_mmix.compare FOLDER`` reads ``task.json`` in the folder, and leaves
+``result.json`` there when all is done.
 """
 
 import inspect
@@ -175,7 +174,3 @@ def _end_with_parent() -> None:
     # standard input ends when the process that started this one does, however it ends
     sys.stdin.read()
     os._exit(1)
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

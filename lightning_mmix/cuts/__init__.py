@@ -1,1 +1,22 @@
-"""The layers that can be mixed exactly: the cuts of a network."""
+"""Which layers of a network can be mixed exactly: its cuts.
+
+A layer is a cut if all of the signal that reaches the output passes through it. A probe tells by
+the autograd graph of one forward pass, and by values; ``"auto"`` chooses among the cuts.
+"""
+
+from lightning_mmix.cuts.probe import ROWS, TOLERANCE, Probe
+from lightning_mmix.cuts.sites import Site
+from lightning_mmix.cuts.tables import cut_table, layer_table
+from lightning_mmix.cuts.verification import Cuts, chosen_automatically, cut_test
+
+__all__ = [
+    "ROWS",
+    "TOLERANCE",
+    "Cuts",
+    "Probe",
+    "Site",
+    "chosen_automatically",
+    "cut_table",
+    "cut_test",
+    "layer_table",
+]

@@ -1,1 +1,47 @@
-"""A trained network under conditions, and between its samples."""
+"""A trained classifier under conditions, and between its samples.
+
+``evaluate`` scores it on clean, attacked, noisy and distorted inputs. ``interpolate_between`` and
+``probabilities_on_grid`` look between samples, ``Spectra`` at what layers put out.
+"""
+
+from lightning_mmix.evaluation.attacks import FGSM, PGD
+from lightning_mmix.evaluation.boundaries import (
+    Interpolation,
+    interpolate_between,
+    other_class,
+    probabilities_on_grid,
+    share_below,
+)
+from lightning_mmix.evaluation.condition import Bounds, Condition, Loss
+from lightning_mmix.evaluation.distortions import Corruption, Rotation, Shear, Zoom
+from lightning_mmix.evaluation.hidden import Spectra, recorded
+from lightning_mmix.evaluation.predictions import Predictor
+from lightning_mmix.evaluation.robustness import Evaluation, Row, Units, evaluate
+from lightning_mmix.evaluation.standard import Clean, GaussianNoise, standard_conditions
+
+__all__ = [
+    "FGSM",
+    "PGD",
+    "Bounds",
+    "Clean",
+    "Condition",
+    "Corruption",
+    "Evaluation",
+    "GaussianNoise",
+    "Interpolation",
+    "Loss",
+    "Predictor",
+    "Rotation",
+    "Row",
+    "Shear",
+    "Spectra",
+    "Units",
+    "Zoom",
+    "evaluate",
+    "interpolate_between",
+    "other_class",
+    "probabilities_on_grid",
+    "recorded",
+    "share_below",
+    "standard_conditions",
+]

@@ -45,7 +45,7 @@ def interpolate_between(
     as in training. The paths of a network trained on such states are those that it has seen.
 
     Args:
-        model: Any classifier that puts out logits, or a :class:`~.predictions.Predictor` of it; it
+        model: Any classifier that puts out logits, or a :class:`Predictor` of it; it
             runs in evaluation mode.
         batch: As in training: with labels of shape (B,), of at least two classes.
         layer: The name of a layer, or ``"input"``.

@@ -13,8 +13,10 @@ from torch import Tensor, nn
 
 from lightning_mmix.core.batch import num_unrepeated
 from lightning_mmix.core.trees import mapped
+from lightning_mmix.evaluation.condition import Condition
+from lightning_mmix.evaluation.distortions import Rotation, Shear, Zoom
 from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, on_device_of
-from lightning_mmix.evaluation.standard import Clean, Condition, Rotation, Shear, Zoom
+from lightning_mmix.evaluation.standard import Clean
 from lightning_mmix.metrics.tally import Tally
 
 Numbers = float | Sequence[float]
@@ -179,9 +181,9 @@ def evaluate(
 
     Args:
         model: Any classifier that puts out logits, a LightningModule too; or a
-            :class:`~.predictions.Predictor`, to say where its batches hold what.
+            :class:`Predictor`, to say where its batches hold what.
         loader: Yields batches as in training.
-        conditions: See :mod:`lightning_mmix.evaluation.standard`.
+        conditions: What may be done to inputs: see :mod:`lightning_mmix.evaluation`.
         units: Of the data: their range, and what they were normalised by.
         seed: Of all random conditions.
         progress: Whether to show a progress bar, on the first process.
@@ -194,7 +196,7 @@ def evaluate(
             range, or a condition does not fit them.
 
     Example:
-        >>> from lightning_mmix.evaluation.standard import FGSM
+        >>> from lightning_mmix.evaluation import FGSM, Clean, evaluate
         >>> loader = [(torch.tensor([[0.7, 0.3], [0.4, 0.6]]), torch.tensor([0, 1]))]
         >>> rows = evaluate(nn.Identity(), loader, [Clean(), FGSM(0.15)], progress=False)
         >>> [(row.condition, row.accuracy) for row in rows]

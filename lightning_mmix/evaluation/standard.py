@@ -1,4 +1,4 @@
-"""The conditions under which a classifier is evaluated: clean, attacked, noisy, distorted."""
+"""The standard conditions of a report: clean, attacked, noisy, distorted, from weak to strong."""
 
 import math
 from dataclasses import dataclass
@@ -19,21 +19,6 @@ from lightning_mmix.evaluation.condition import (
     widen,
 )
 from lightning_mmix.evaluation.distortions import Corruption, Kind, Rotation, Shear, Zoom
-
-__all__ = [
-    "FGSM",
-    "PGD",
-    "Bounds",
-    "Clean",
-    "Condition",
-    "Corruption",
-    "GaussianNoise",
-    "Loss",
-    "Rotation",
-    "Shear",
-    "Zoom",
-    "standard_conditions",
-]
 
 
 def standard_conditions(bounds: Bounds, *, images: bool, fast: bool = False) -> list[Condition]:

@@ -44,7 +44,7 @@ class _Mean(Scalar):
 
 
 class NegativeLogLikelihood(_Mean):
-    """The mean of -log p(y) over samples, in nats: 0 is best (:func:`~.scores.nll_sum`).
+    """The mean of -log p(y) over samples, in nats: 0 is best (:func:`nll_sum`).
 
     Like all metrics here it takes predictions of shape (N, C, ...) and labels of shape (N, ...),
     or, of two classes, one score a label.

@@ -70,7 +70,7 @@ def singular_values(moments: Moments, *, centred: bool = True) -> Tensor:
     return values
 
 
-def summary(values: Tensor, statistic: Statistic) -> Tensor:
+def spectrum_statistic(values: Tensor, statistic: Statistic) -> Tensor:
     """A number for the spectrum of each class.
 
     Args:
@@ -176,7 +176,7 @@ class ClassSpectrum(Scalar):
         values = singular_values(moments, centred=self.centred)
         if self.statistic == "values":
             return values
-        return summary(values, self.statistic)[self.moment_counts > 0].mean()
+        return spectrum_statistic(values, self.statistic)[self.moment_counts > 0].mean()
 
     def plot(self, val: Any = None, ax: Any = None) -> Any:
         """A figure and its axes, of the values of each class or of the statistic."""

@@ -17,7 +17,7 @@ class Tally(SummedMetric):
 
     ``compute()`` gives a dictionary of 0-d tensors: ``samples``, their number; ``accuracy``;
     ``nll`` in nats; ``brier``; ``ece``, ``mce`` and the signed ``gap`` (see
-    :func:`~.calibration.calibration_error`); and ``bins`` of shape (3, num_bins). All but the
+    :func:`calibration_error`); and ``bins`` of shape (3, num_bins). All but the
     number are NaN without samples.
 
     Args:

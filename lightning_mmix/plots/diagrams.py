@@ -1,29 +1,18 @@
-"""Pictures: values in, a matplotlib Figure out; nothing is shown or saved.
-
-Values are tensors, or whatever :func:`numpy.asarray` takes. An *arm* is a way to train: it has the
-colour, dashes and marker of its position, the same in all pictures.
-"""
+"""Diagrams of scores: reliability, spectra, training curves and interpolations."""
 
 from collections.abc import Mapping
 from functools import partial
 from itertools import chain
 
 import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
-try:
-    from matplotlib.artist import Artist
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
-    from matplotlib.lines import Line2D
-    from matplotlib.patches import Patch
-    from matplotlib.patheffects import withStroke
-    from matplotlib.ticker import MaxNLocator
-except ModuleNotFoundError as error:
-    raise ImportError(
-        "matplotlib is needed for pictures: pip install 'lightning-mmix[report]'"
-    ) from error
-
-from lightning_mmix.plots.curves import Curve, robustness_curves
 from lightning_mmix.plots.look import (
     Array,
     Style,
@@ -38,18 +27,6 @@ from lightning_mmix.plots.look import (
     sheet,
     tint,
 )
-from lightning_mmix.plots.planes import Boundary, decision_boundaries
-
-__all__ = [
-    "Boundary",
-    "Curve",
-    "decision_boundaries",
-    "interpolations",
-    "reliability_diagram",
-    "robustness_curves",
-    "spectrum",
-    "training_curves",
-]
 
 _BAR: Style = {"facecolor": "0.85", "edgecolor": "0.4"}
 _OVER: Style = {"facecolor": tint("#D55E00", 0.3), "edgecolor": "#D55E00", "hatch": "/////"}

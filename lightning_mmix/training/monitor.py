@@ -16,7 +16,7 @@ from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.scores import Form
-from lightning_mmix.metrics.spectrum import Statistic, summary
+from lightning_mmix.metrics.spectrum import Statistic, spectrum_statistic
 from lightning_mmix.metrics.tally import Tally
 
 _SCORES = ("accuracy", "nll", "brier", "ece", "mce", "gap")
@@ -113,7 +113,7 @@ class CalibrationMonitor(Callback):
         for name, spectrum in spectra.items():
             present = spectrum[spectrum[:, 0] > 0]
             for statistic in get_args(Statistic):
-                value = summary(present, statistic).mean()
+                value = spectrum_statistic(present, statistic).mean()
                 values[f"monitor/spectrum/{name}/{statistic}"] = value.float()
         pl_module.log_dict(values, sync_dist=True)  # all have the same; else Lightning warns
         if scores["samples"] != 0:

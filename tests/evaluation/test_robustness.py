@@ -15,19 +15,17 @@ from rich.console import Console
 from torch import nn
 from torch.utils.data import DataLoader, DistributedSampler
 
-from lightning_mmix.evaluation.predictions import Predictor
-from lightning_mmix.evaluation.robustness import Evaluation, Row, Units, evaluate
-from lightning_mmix.evaluation.standard import (
-    FGSM,
-    PGD,
-    Clean,
-    Condition,
+from lightning_mmix.evaluation.attacks import FGSM, PGD
+from lightning_mmix.evaluation.condition import Condition
+from lightning_mmix.evaluation.distortions import (
     Corruption,
-    GaussianNoise,
     Rotation,
     Shear,
     Zoom,
 )
+from lightning_mmix.evaluation.predictions import Predictor
+from lightning_mmix.evaluation.robustness import Evaluation, Row, Units, evaluate
+from lightning_mmix.evaluation.standard import Clean, GaussianNoise
 from lightning_mmix.metrics.tally import Tally
 
 UNITS = Units(-1.0, 3.0, mean=(0.5, 1.5), std=(2.0, 0.25))

@@ -7,18 +7,15 @@ import torch
 from jsonargparse import ArgumentParser
 from scipy import stats
 
-from lightning_mmix.evaluation.standard import (
-    FGSM,
-    PGD,
-    Clean,
-    Condition,
+from lightning_mmix.evaluation.attacks import FGSM, PGD
+from lightning_mmix.evaluation.condition import Condition
+from lightning_mmix.evaluation.distortions import (
     Corruption,
-    GaussianNoise,
     Rotation,
     Shear,
     Zoom,
-    standard_conditions,
 )
+from lightning_mmix.evaluation.standard import Clean, GaussianNoise, standard_conditions
 
 BOUNDS = (-1.0, 2.0)
 ALL = [
@@ -165,9 +162,9 @@ def test_a_condition_says_what_it_is(condition, name, family, strength, unit):
 def test_conditions_can_be_written_in_yaml(tmp_path):
     (tmp_path / "it.yaml").write_text(
         "conditions:\n"
-        "- lightning_mmix.evaluation.standard.Clean\n"
-        "- {class_path: lightning_mmix.evaluation.standard.PGD, init_args: {eps: 0.1, norm: l2}}\n"
-        "- {class_path: lightning_mmix.evaluation.standard.Corruption,"
+        "- lightning_mmix.evaluation.Clean\n"
+        "- {class_path: lightning_mmix.evaluation.PGD, init_args: {eps: 0.1, norm: l2}}\n"
+        "- {class_path: lightning_mmix.evaluation.Corruption,"
         " init_args: {kind: jpeg, severity: 2}}\n"
     )
     parser = ArgumentParser()

@@ -8,7 +8,7 @@ from lightning_mmix.metrics.spectrum import (
     class_moments,
     effective_rank,
     singular_values,
-    summary,
+    spectrum_statistic,
 )
 
 HIDDEN, TARGET = (
@@ -98,9 +98,9 @@ def test_the_effective_rank_is_the_exponential_of_the_entropy():
 
 def test_the_largest_and_the_rest_are_those_of_the_paper():
     values = torch.tensor([[5.0, 2.0, 1.0], [4.0, 0.0, 0.0]])
-    assert summary(values, "largest").tolist() == [5, 4]
-    assert summary(values, "rest").tolist() == [3, 0]
-    assert summary(values, "rank").tolist() == effective_rank(values).tolist()
+    assert spectrum_statistic(values, "largest").tolist() == [5, 4]
+    assert spectrum_statistic(values, "rest").tolist() == [3, 0]
+    assert spectrum_statistic(values, "rank").tolist() == effective_rank(values).tolist()
 
 
 def metric_of(*, statistic="values", centred=True, num_classes=3):
@@ -120,7 +120,7 @@ def test_the_metric_gives_the_values_of_streamed_parts_that_are_merged(centred):
 
 @pytest.mark.parametrize("statistic", STATISTICS)
 def test_a_statistic_is_the_mean_over_the_classes_that_have_samples(statistic):
-    rows = summary(spectrum(HIDDEN, TARGET), statistic)
+    rows = spectrum_statistic(spectrum(HIDDEN, TARGET), statistic)
     found = metric_of(statistic=statistic, num_classes=7)(HIDDEN, TARGET)
     assert float(found) == pytest.approx(sum(rows.tolist()) / 3)
 

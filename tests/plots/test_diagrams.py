@@ -8,17 +8,15 @@ import pytest
 import torch
 from matplotlib.colors import to_hex
 
+from lightning_mmix.plots.curves import Curve, robustness_curves
 from lightning_mmix.plots.diagrams import (
-    Boundary,
-    Curve,
-    decision_boundaries,
     interpolations,
     reliability_diagram,
-    robustness_curves,
     spectrum,
     training_curves,
 )
 from lightning_mmix.plots.look import COLOURS
+from lightning_mmix.plots.planes import Boundary, decision_boundaries
 
 NAN = float("nan")
 # of four bins one is empty, one over-confident, two under-confident
@@ -69,10 +67,10 @@ def test_a_figure_looks_the_same_whatever_the_settings():
 def test_pictures_without_matplotlib_say_what_to_install(monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.setitem(sys.modules, name, None)
-    monkeypatch.delitem(sys.modules, "lightning_mmix.plots.diagrams")
+    monkeypatch.delitem(sys.modules, "lightning_mmix.plots")
     message = r"^matplotlib is needed for pictures: pip install 'lightning-mmix\[report\]'$"
     with pytest.raises(ImportError, match=message):
-        importlib.import_module("lightning_mmix.plots.diagrams")
+        importlib.import_module("lightning_mmix.plots")
 
 
 def test_a_figure_of_nothing_is_refused():

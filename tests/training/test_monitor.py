@@ -20,7 +20,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.metrics.spectrum import ClassSpectrum, summary
+from lightning_mmix.metrics.spectrum import ClassSpectrum, spectrum_statistic
 from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.training.monitor import CalibrationMonitor
 
@@ -67,7 +67,7 @@ def by_hand(module, data=VALID, layers=()):
         for i in layers:
             spectrum = ClassSpectrum(5, 6)(module.net[: i + 1](x), y)
             for name in ("largest", "rest", "rank"):
-                value = float(summary(spectrum, name).mean())
+                value = float(spectrum_statistic(spectrum, name).mean())
                 expected[f"monitor/spectrum/net.{i}/{name}"] = value
     return expected
 
@@ -184,7 +184,7 @@ def test_it_comes_from_yaml(tmp_path, monkeypatch):
         "output": None,
     }
     monitor = {
-        "class_path": "lightning_mmix.training.monitor.CalibrationMonitor",
+        "class_path": "lightning_mmix.CalibrationMonitor",
         "init_args": given,
     }
     settings = {"accelerator": "cpu", "max_epochs": 1, "logger": False, "callbacks": [monitor]}
