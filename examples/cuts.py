@@ -11,7 +11,7 @@ zero-initialised weights made random. Weights are random; nothing is downloaded.
 
 import argparse
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -35,6 +35,8 @@ from transformers import (
 from lightning_mmix.cuts import ROWS, TOLERANCE, Probe, chosen_automatically
 
 Make = Callable[[], nn.Module]
+
+_DTYPES = (torch.float64, torch.float32, torch.bfloat16)
 
 
 @dataclass(frozen=True)
@@ -141,9 +143,15 @@ def _maxvit() -> nn.Module:
     return model
 
 
-def _bert() -> nn.Module:
+def _bert(layers: int = 12) -> nn.Module:
     return BertForSequenceClassification(
-        BertConfig(vocab_size=100, hidden_size=128, num_attention_heads=4, intermediate_size=512)
+        BertConfig(
+            vocab_size=100,
+            hidden_size=128,
+            num_hidden_layers=layers,
+            num_attention_heads=4,
+            intermediate_size=512,
+        )
     )
 
 
@@ -224,9 +232,9 @@ def _seconds_of_a_forward(model: nn.Module, inputs: Tensor) -> float:
     return seconds
 
 
-def _comparison(network: Network) -> list[str]:
+def _comparison(network: Network, dtypes: Sequence[torch.dtype] = _DTYPES) -> list[str]:
     agreements, cells = "", []
-    for dtype in (torch.float64, torch.float32, torch.bfloat16):
+    for dtype in dtypes:
         probe = _small_probe(network, dtype)
         verdicts = [
             (site.is_cut, _deviation(probe, name))

@@ -1,5 +1,8 @@
 """Manifold Mixup for PyTorch Lightning (Verma et al., ICML 2019)."""
 
+# first: after rich.progress, typing's cache would have a Trainer read one batch as all of them
+import lightning.pytorch as _  # noqa: F401
+
 from lightning_mmix.core import MixPlan, mix
 from lightning_mmix.cuts import cut_test
 from lightning_mmix.pairing import mixed_loss, mixing

@@ -1,8 +1,30 @@
+import os
+
 import pytest
 import torch
+from xdist.scheduler import LoadFileScheduling
 
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.step import Step
+
+
+def pytest_configure(config):
+    if hasattr(config, "workerinput"):  # of several, of which each has a core
+        torch.set_num_threads(1)
+        os.environ["OMP_NUM_THREADS"] = "1"
+
+
+def pytest_collection_modifyitems(items):
+    """Begin with the files that take long, so that no worker ends with them."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Give a worker whole files, whose tests share fixtures and compiled code."""
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(autouse=True)

@@ -137,6 +137,19 @@ def test_the_defaults_of_the_classifier_go_round(tmp_path, capsys):
     assert printed["model"]["init_args"]["optimizer"] == "lightning_mmix.training.sgd"
 
 
+@pytest.mark.parametrize("given", ["1", "1.0"])
+def test_one_batch_is_not_all_of_them(tmp_path, given):
+    args = configured(tmp_path, {"class_path": "fitting.Net"})
+    made = cli.MixupCLI(
+        L.LightningModule,
+        subclass_mode_model=True,
+        run=False,
+        save_config_callback=None,
+        args=[*args, f"--trainer.limit_train_batches={given}"],
+    )
+    assert repr(made.trainer.limit_train_batches) == given
+
+
 def test_the_command_line_fits(tmp_path):
     cli.main(["fit", *configured(tmp_path, {"class_path": "fitting.Net"}, [CALLBACK])])
 

@@ -26,7 +26,7 @@ BELOW = {
     "cli": {"core", "pairing", "cuts", "metrics", "evaluation", "training", "plots", "compare"},
 }
 WHERE = {
-    "lightning": {"training", "compare", "cli"},
+    "lightning": {"training", "compare", "cli", "lightning_mmix"},
     "rich": {"cuts", "evaluation", "compare", "cli"},
     "matplotlib": {"plots", "compare"},
     "scipy": {"compare"},

@@ -1,4 +1,4 @@
-"""A comparison: several ways to train, over seeds, each run in a process of its own."""
+"""Processes: the runs of a comparison, each in one of its own, as many at once as fit."""
 
 import json
 import os

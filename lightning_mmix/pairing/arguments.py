@@ -1,4 +1,4 @@
-"""Trees of arguments that hold paired tensors, by the sides of these."""
+"""Arguments: the trees of them that functions get, by the sides of the paired tensors in them."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

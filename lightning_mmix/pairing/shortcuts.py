@@ -1,4 +1,4 @@
-"""What both sides of a paired tensor share, and is computed once."""
+"""Shortcuts: what both sides of a paired tensor share is computed once."""
 
 from collections.abc import Callable
 from typing import Any

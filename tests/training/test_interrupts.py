@@ -251,8 +251,8 @@ def test_a_stop_of_any_kind_leaves_nothing_behind(float64, act, make):
     check(("module", "training_step", LATER), act, "net.0", make)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("act", ACTS)
+@pytest.mark.slow  # an exit is to a Trainer what an error is
+@pytest.mark.parametrize("act", [act for act in ACTS if act != "exit"])
 @pytest.mark.parametrize(("owner", "name", "step"), CASES)
 def test_no_stop_in_any_hook_leaves_anything_behind(float64, owner, name, step, act):
     for layer in ["input"] if step == 0 else ["input", "net.0"]:
