@@ -2,10 +2,6 @@ import os
 
 import pytest
 import torch
-from xdist.scheduler import LoadFileScheduling
-
-from lightning_mmix.core.plan import MixPlan
-from lightning_mmix.pairing.step import Step
 
 
 def pytest_configure(config):
@@ -23,6 +19,10 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Give a worker whole files, whose tests share fixtures and compiled code."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - plain pytest does without
+
+    if config.option.dist != "load":  # it was asked for another way
+        return None
     config.option.loadscopereorder = False
     return LoadFileScheduling(config, log)
 
@@ -36,6 +36,10 @@ def _seeded(monkeypatch):
 @pytest.fixture
 def step():
     """A step of three samples whose layer has run."""
+    # here, so that the tests of imports run also if one of ours goes wrong
+    from lightning_mmix.core.plan import MixPlan  # noqa: PLC0415
+    from lightning_mmix.pairing.step import Step  # noqa: PLC0415
+
     step = Step(MixPlan("0", torch.tensor(0.75), torch.tensor([2, 0, 1])))
     step.fired = True
     yield step

@@ -1,6 +1,6 @@
 """The plan of a step and its arithmetic, the names of layers, and what a batch holds.
 
-Values and functions of them: nothing here changes a model. All other packages stand on this one.
+Values and functions of them: nothing here changes a model. The other packages stand on this one.
 """
 
 from lightning_mmix.core.batch import find_input, find_targets

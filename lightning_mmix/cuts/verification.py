@@ -67,7 +67,7 @@ def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
 
 
 def chosen_automatically(probe: Probe, *, input_mixes: bool = True) -> list[str]:
-    """Choose layers as the paper does, by :func:`lightning_mmix.cuts.sites.choose`.
+    """Choose layers as the paper does, by :func:`~.sites.choose`.
 
     Args:
         probe: Of the network.

@@ -10,6 +10,8 @@ from lightning_mmix.metrics.calibration import (
     bin_edges,
     calibration_bins,
     calibration_error,
+    equal_mass,
+    fine_bins,
 )
 from lightning_mmix.metrics.classification import (
     BrierScore,
@@ -58,6 +60,8 @@ __all__ = [
     "class_moments",
     "correct_sum",
     "effective_rank",
+    "equal_mass",
+    "fine_bins",
     "log_probabilities",
     "nll_sum",
     "singular_values",

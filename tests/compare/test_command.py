@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -256,12 +257,18 @@ def test_runs_share_gpus_or_cores(monkeypatch):
         slots(None, 6)
 
 
-def again(examples, folder):
-    """What to compare: two ways, one run at a time, with as many threads as two would have."""
-    return [*examples, "--arms", *ARMS[:2], "--out", str(folder), "--jobs", "1"]
+def test_a_module_is_asked_as_the_command_is(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["compare", "--seeds", "3"])
+    with pytest.raises(SystemExit):
+        runpy.run_module("lightning_mmix.compare", run_name="__main__")
+    assert "expected the --config of a LightningModule" in capsys.readouterr().err
 
 
-def started(examples, folder):
+def two_ways(examples, folder, jobs=1):
+    return [*examples, "--arms", *ARMS[:2], "--out", str(folder), "--jobs", str(jobs)]
+
+
+def started(*what):
     # a shell's background job, as these tests may be, starts what it starts deaf to Ctrl-C
     code = (
         "import signal, sys; from lightning_mmix.compare.command import compare; "
@@ -270,7 +277,7 @@ def started(examples, folder):
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES), "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *again(examples, folder)], env=environment, **quiet
+        [sys.executable, "-c", code, *two_ways(*what)], env=environment, **quiet
     )
 
 
@@ -279,6 +286,7 @@ def stopped(process, folder, how):
     before = len(list(folder.glob("runs/*/result.json")))
     while len(list(folder.glob("runs/*/result.json"))) <= before:
         time.sleep(0.1)
+        assert process.poll() is None
     process.send_signal(how)
     assert process.wait() != 0
     for _ in range(60):  # a run looks now and then if its comparison is still there
@@ -299,11 +307,11 @@ def scores_in(folder):
 def test_a_comparison_that_was_stopped_ends_with_the_same_results(
     examples, compared, tmp_path, monkeypatch
 ):
-    done = stopped(started(examples, tmp_path), tmp_path, signal.SIGINT)
+    done = stopped(started(examples, tmp_path, 2), tmp_path, signal.SIGINT)
     done |= stopped(started(examples, tmp_path), tmp_path, signal.SIGKILL)
     assert len(done) < 4
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    compare(again(examples, tmp_path))
+    compare(two_ways(examples, tmp_path))
     uninterrupted = [run for run in scores_in(compared[0]) if run["arm"] != "input_mixup"]
     assert scores_in(tmp_path) == uninterrupted
     assert {path: path.stat().st_mtime for path in done} == done
