@@ -1,37 +1,42 @@
 """Where a batch holds its target and its input."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 from torch.utils.data import BatchSampler, DistributedSampler
 
+from lightning_mmix.core.names import kind
+from lightning_mmix.core.search import one_of, one_tensor, refuse_one_each, search_targets
 from lightning_mmix.core.trees import Path, describe, entries, follow, tensors
 
-TARGET_KEYS = ("label", "labels", "target", "targets", "y", "mask")
 INPUT_KEYS = ("image", "x", "input", "inputs", "pixel_values")
 
 
-def find_targets(batch: Any, paths: Path | Sequence[Path] | None = None) -> list[Tensor]:
+def find_targets(
+    batch: Any, paths: Path | Sequence[Path] | None = None, *, along: bool = True
+) -> list[Tensor]:
     """The target tensors of a batch.
 
     Args:
         batch: What the data loader yields.
         paths: Where the targets are: a key, an index, or a dotted path such as ``"1.labels"``;
             a path to a container means all tensors in it. None looks by itself: the second of a
-            pair, else the one entry of a mapping, dataclass or namedtuple that is called
-            label, labels, target, targets, y or mask.
+            pair, else the one entry of a mapping, dataclass or namedtuple whose name says so, as
+            :func:`~lightning_mmix.core.names.kind` reads it; all tensors there with as many rows
+            as the input, and those of other entries that go along with it.
+        along: Whether to look for those others as well: the target's length, mask or weight.
 
     Returns:
         The batch's own tensors, all with the same first dimension.
 
     Raises:
-        ValueError: If no target is found, more than one may be meant, or their lengths differ.
+        ValueError: If no target is found, more than one may be meant, what is found may be
+            something else, or their lengths differ.
         TypeError: If what is found is no tensor.
     """
     if paths is None:
-        targets = [_tensor(_find(batch, "target", TARGET_KEYS, 1), batch, "target")]
-        _refuse_shared(batch, targets)  # of one that was named a gate sees if the network takes it
+        targets = search_targets(batch, along=along)
     else:
         listed = [paths] if isinstance(paths, str | int) else paths
         found = [leaf for path in listed for leaf in _tensors_at(batch, path)]
@@ -49,7 +54,8 @@ def find_input(batch: Any, path: Path | None = None) -> Tensor:
     Args:
         batch: What the data loader yields.
         path: As for the target. None looks by itself: the first of a pair, else the one entry
-            that is called image, x, input, inputs or pixel_values.
+            that is called image, x, input, inputs or pixel_values, else the one whose name says
+            that it is an input.
 
     Returns:
         The batch's own tensor.
@@ -58,8 +64,17 @@ def find_input(batch: Any, path: Path | None = None) -> Tensor:
         ValueError: If no input is found or more than one may be meant.
         TypeError: If what is found is no tensor.
     """
-    found = _find(batch, "input", INPUT_KEYS, 0) if path is None else follow(batch, path, "input")
-    return _tensor(found, batch, "input")
+    if path is not None:
+        return one_tensor(follow(batch, path, "input"), batch, "input")
+    held = dict(entries(batch))
+    likely = [key for key in INPUT_KEYS if key in held] or [
+        key
+        for key, entry in held.items()
+        if kind(key) == "input" and any(True for _ in tensors(entry))
+    ]
+    if not likely and isinstance(batch, tuple | list) and len(batch) == 2:
+        likely = [*held][:1]
+    return one_tensor(held[one_of(likely, batch, "input")], batch, "input")
 
 
 def find_mixable_input(batch: Any, path: Path | None = None) -> Tensor:
@@ -114,44 +129,7 @@ def first_loader(loaders: Any) -> Any:
     return nested[0] if nested else loaders
 
 
-def _find(batch: Any, what: str, keys: tuple[str, ...], position: int) -> Any:
-    named = {} if type(batch) in (tuple, list) else dict(entries(batch))
-    candidates = [key for key in keys if key in named]
-    if len(candidates) == 1:
-        return named[candidates[0]]
-    # a pair is told by its type: three labels in a row are no (x, y, weight)
-    if not candidates and isinstance(batch, tuple | list) and len(batch) == 2:
-        return batch[position]
-    problem = f"{' or '.join(candidates)} may be the" if candidates else "there is no recognisable"
-    raise ValueError(
-        f"{problem} {what} in the batch, {describe(batch)}; say which: {what}=<key, index or path>"
-    )
-
-
-def _refuse_shared(batch: Any, targets: list[Tensor]) -> None:
-    held = list(tensors(batch))
-    for target in targets:
-        if sum(tensor is target for tensor in held) > 1:
-            raise ValueError(
-                f"the target stands at two places of the batch, {describe(batch)}; if it is the "
-                "input as well, give the batch a .clone() of it"
-            )
-
-
 def _tensors_at(batch: Any, path: Path) -> list[Tensor]:
     found = follow(batch, path, "target")
-    if isinstance(found, tuple | list) and any(isinstance(part, Mapping) for part in found):
-        raise TypeError(
-            f"expected targets of shape (B, ...), but got {describe(found)}, a mapping for each "
-            "sample; stack them"
-        )
-    return list(tensors(found)) or [_tensor(found, batch, "target")]
-
-
-def _tensor(found: Any, batch: Any, what: str) -> Tensor:
-    if isinstance(found, Tensor):
-        return found
-    raise TypeError(
-        f"expected a tensor as {what}, but got {describe(found)} in the batch, {describe(batch)}; "
-        f"say where it is: {what}=<key, index or path>"
-    )
+    refuse_one_each(found)
+    return list(tensors(found)) or [one_tensor(found, batch, "target")]

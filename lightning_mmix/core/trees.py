@@ -1,7 +1,7 @@
 """Trees of tensors: batches, arguments and outputs, as nested containers hold them."""
 
 import copy
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import reduce
 from typing import Any
@@ -20,6 +20,11 @@ def tensors(tree: Any) -> Iterator[Tensor]:
             yield from tensors(entry)
 
 
+def has_rows(tree: Any, size: int | None) -> bool:
+    """Whether any tensor in a tree has ``size`` rows."""
+    return any(tensor.shape[:1] == (size,) for tensor in tensors(tree))
+
+
 def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     """The tree with ``change`` made to each of its tensors; itself, if that changes nothing."""
     if isinstance(tree, Tensor):
@@ -34,6 +39,36 @@ def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
 def few_rows(tree: Any, size: int, count: int) -> Any:
     """The tree with each tensor of ``size`` rows cut down to its first ``count``."""
     return mapped(tree, lambda t: t[:count] if t.shape[:1] == (size,) else t)
+
+
+def located(tree: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
+    """All tensors in a tree with their dotted paths, as :func:`follow` takes them."""
+    if isinstance(tree, Tensor):
+        yield path, tree
+    else:
+        for key, entry in entries(tree):
+            yield from located(entry, f"{path}.{key}" if path else str(key))
+
+
+def places(batch: Any, found: Iterable[Tensor]) -> list[str]:
+    """The dotted paths of these tensors of a batch, of those that its containers hold.
+
+    Example:
+        >>> import torch
+        >>> x, y = torch.zeros(2, 3), torch.ones(2)
+        >>> places((x, {"labels": y}), [y])
+        ['1.labels']
+    """
+    paths = {id(tensor): path for path, tensor in reversed(list(located(batch)))}
+    return [paths[id(tensor)] for tensor in found if id(tensor) in paths]
+
+
+def rest(batch: Any, size: int, known: Iterable[Tensor]) -> dict[str, Tensor]:
+    """The tensors of ``size`` rows in a batch that are not known yet, each once, by dotted path."""
+    known_ids = {id(tensor) for tensor in known}
+    found = {id(tensor): (path, tensor) for path, tensor in reversed(list(located(batch)))}
+    unknown = [found[key] for key in reversed(found) if key not in known_ids]
+    return {path: tensor for path, tensor in unknown if tensor.shape[:1] == (size,)}
 
 
 def entries(tree: Any) -> list[tuple[Any, Any]]:

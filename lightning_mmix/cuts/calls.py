@@ -7,7 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import TARGET_KEYS, find_input
+from lightning_mmix.core.batch import find_input
+from lightning_mmix.core.names import kind
 from lightning_mmix.core.trees import (
     Path,
     describe,
@@ -144,7 +145,7 @@ def _in_order(
         yield tuple(rest.values())[: len(plain)]
     # targets only where they are asked for by name
     if needed and len(rest) < len(needed) <= len(held):
-        if all(p.name in TARGET_KEYS for p in needed[len(rest) :]):
+        if all(kind(p.name) in ("target", "mask") for p in needed[len(rest) :]):
             yield tuple(held.values())[: len(needed)]
 
 

@@ -208,7 +208,7 @@ SEGMENTED = torch.rand(3, 2, 4, 5), torch.arange(60).view(3, 4, 5) % 2
     [
         (
             nn.Embedding(5, 4),
-            (Y.clone(), Y),
+            (Y.int(), Y),
             FGSM(0.1),
             "FGSM 0.1 needs a floating-point input, but got t",
         ),

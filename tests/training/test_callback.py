@@ -395,7 +395,7 @@ X, Y = batches()[0]
         (X, r"there is no recognisable target in the batch, float32 \(6, 4\); say which: target="),
         ((X, Y, Y.clone()), "there is no recognisable target in the batch, (tuple|list)"),
         ({"x": X, "z": Y}, r"target in the batch, dict\(x: float32 \(6, 4\), z: int64 \(6,\)\)"),
-        ({"x": X, "y": Y, "mask": Y.clone()}, "y or mask may be the target in the batch"),
+        ({"x": X, "y": Y, "label": Y.clone()}, "y or label may be the target in the batch"),
         ((X, X[:3]), r"layer 'net.0' is not batch-first: \(6, 6\)"),
         ((X, torch.tensor(1)), r"expected targets of shape \(B, ...\) with one B, but got \(\)"),
     ],
@@ -413,7 +413,7 @@ def test_a_target_that_is_the_input_too_is_refused():
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        ((X, {"labels": Y}), r"expected a tensor as target, but got dict\(labels: int64 \(6,\)\)"),
+        ((X, {"labels": 3}), r"expected a tensor as target, but got dict\(labels: int\)"),
         ((X, None), "expected a tensor as target, but got NoneType in the batch"),
     ],
 )

@@ -227,16 +227,16 @@ def test_the_embedding_stands_in_for_an_integer_input():
 def test_an_input_of_which_the_place_is_not_known_is_not_mixed_by_auto():
     x, y = batches()[0]
     callback = ManifoldMixup()
-    fit(Dictionary(), callback, data=[{"pixels": x, "label": y}])
+    fit(Dictionary(), callback, data=[{"grid": x, "label": y}])
     assert callback.layers_ == ["net.1"]
 
 
 class Dictionary(Net):
-    def forward(self, pixels):
-        return self.net(pixels)
+    def forward(self, grid):
+        return self.net(grid)
 
     def training_step(self, batch, batch_idx):
-        return F.cross_entropy(self(batch["pixels"]), batch["label"])
+        return F.cross_entropy(self(batch["grid"]), batch["label"])
 
     def on_after_backward(self):
         pass
@@ -244,16 +244,16 @@ class Dictionary(Net):
 
 def test_a_network_without_a_cut_is_told():
     class Skips(Dictionary):
-        def forward(self, pixels):
-            h = self.net[0](pixels)
+        def forward(self, grid):
+            h = self.net[0](grid)
             return h[:, :5] + self.net[2](self.net[1](h))
 
     class Nothing(Dictionary):
-        def forward(self, pixels):
-            return self.net(pixels)[:, :4] + pixels
+        def forward(self, grid):
+            return self.net(grid)[:, :4] + grid
 
     x, y = batches()[0]
-    data = [{"pixels": x, "label": y % 4}]
+    data = [{"grid": x, "label": y % 4}]
     callback = ManifoldMixup()
     fit(Skips(), callback, data=data)
     assert callback.layers_ == ["net.0"]
