@@ -11,6 +11,7 @@ from lightning_mmix.training import (
     ManifoldMixup,
     ManifoldMixupClassifier,
     ManifoldMixupMixin,
+    check,
 )
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ManifoldMixupClassifier",
     "ManifoldMixupMixin",
     "MixPlan",
+    "check",
     "cut_test",
     "mix",
     "mixed_loss",

@@ -12,18 +12,21 @@ from rich.console import Console
 from typing_extensions import override
 
 from lightning_mmix.cuts.tables import cut_table
+from lightning_mmix.proof.tables import agreement_table
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
+from lightning_mmix.training.check import check
 from lightning_mmix.training.choice import survey
 
 _DESCRIPTION = (
-    "LightningCLI for any LightningModule and its data; `layers` lists what can be mixed. One more "
-    "command, `lightning-mmix compare --config FILE`, trains with and without mixing and "
-    "reports the differences: see `lightning-mmix compare --help`."
+    "LightningCLI for any LightningModule and its data; `layers` lists what can be mixed, and "
+    "`check` proves on one batch that it is mixed exactly. One more command, `lightning-mmix "
+    "compare --config FILE`, trains with and without mixing and reports the differences: see "
+    "`lightning-mmix compare --help`."
 )
 
 
 class MixupTrainer(Trainer):
-    """A Trainer that can also list the layers of a module."""
+    """A Trainer that can also list the layers of a module, and check its training step."""
 
     def layers(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """List the layers that can be mixed, and of the others why not."""
@@ -37,9 +40,23 @@ class MixupTrainer(Trainer):
             raise SystemExit(f"lightning-mmix layers: {error}") from None
         Console().print(cut_table(sites, chosen))
 
+    def check(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+        """Prove on one batch that the training step is mixed exactly; it runs several times."""
+        try:
+            checked = check(model, datamodule, trainer=self)
+        except (TypeError, ValueError) as error:
+            raise SystemExit(f"lightning-mmix check: {error}") from None
+        console = Console()
+        console.print(checked.summary, highlight=False, soft_wrap=True)
+        console.print(agreement_table(checked.agreements))
+        for finding in checked.findings:
+            console.print(f"\n- {finding}", highlight=False, soft_wrap=True, markup=False)
+        if not checked.is_exact:
+            raise SystemExit(1)
+
 
 class MixupCLI(LightningCLI):
-    """A LightningCLI with one more command, ``layers``; see :class:`MixupTrainer`."""
+    """A LightningCLI with the commands ``layers`` and ``check``, too; see :class:`MixupTrainer`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"trainer_class": MixupTrainer, **kwargs})
@@ -47,11 +64,12 @@ class MixupCLI(LightningCLI):
     @override
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        return {**LightningCLI.subcommands(), "layers": {"model", "datamodule"}}
+        own = {name: {"model", "datamodule"} for name in ("layers", "check")}
+        return {**LightningCLI.subcommands(), **own}
 
 
 def main(args: Sequence[str] | None = None) -> None:
-    """Run ``lightning-mmix fit|validate|test|predict|layers|compare --config …``.
+    """Run ``lightning-mmix fit|validate|test|predict|layers|check|compare --config …``.
 
     Args:
         args: What stands behind the command; None for the command line's own.

@@ -220,6 +220,43 @@ def test_the_layers_of_a_mixin_are_listed_without_its_metrics(tmp_path, capsys):
     assert [row[0] for row in rows[2:-1]] == ["input", "net", "criterion"]
 
 
+@pytest.mark.parametrize(
+    ("model", "callbacks"), [("fitting.Net", [CALLBACK]), ("fitting.InFront", [])]
+)
+def test_a_step_that_is_mixed_exactly_is_proven_from_a_config(
+    tmp_path, capsys, monkeypatch, model, callbacks
+):
+    monkeypatch.chdir(tmp_path)
+    args = configured(tmp_path, {"class_path": model}, callbacks)
+    cli.main(["check", *args])
+    out = capsys.readouterr().out
+    assert "target: 1; input: 0. The training step ran" in out
+    assert all(line.split()[-1] == "yes" for line in out.splitlines() if "net.0" in line)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+class Weighs(Net):
+    def training_step(self, batch, batch_idx):
+        x, y = batch
+        return torch.nn.functional.cross_entropy(self(x), y) * (1 + int(y[0]))
+
+
+def test_a_step_that_is_not_is_an_error_with_its_line(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["check", *configured(tmp_path, {"class_path": "test_cli.Weighs"}, [CALLBACK])])
+    out = capsys.readouterr().out
+    assert (
+        "- a Python value or array was taken of what the target gives (int at test_cli.py:" in out
+    )
+
+
+def test_what_can_not_be_checked_is_told_in_a_line(tmp_path):
+    callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "label"}}
+    args = configured(tmp_path, {"class_path": "fitting.Net"}, [callback])
+    with pytest.raises(SystemExit, match=r"^lightning-mmix check: there is no target='label' in"):
+        cli.main(["check", *args])
+
+
 OVERLAYS = [path.name for path in EXAMPLES.glob("*.yaml") if path.name != "digits.yaml"]
 
 

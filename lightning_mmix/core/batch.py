@@ -1,6 +1,7 @@
 """Where a batch holds its target and its input."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from torch import Tensor
@@ -75,6 +76,18 @@ def find_input(batch: Any, path: Path | None = None) -> Tensor:
     if not likely and isinstance(batch, tuple | list) and len(batch) == 2:
         likely = [*held][:1]
     return one_tensor(held[one_of(likely, batch, "input")], batch, "input")
+
+
+def recognised_input(batch: Any, path: Path | None = None) -> list[Tensor]:
+    """The input tensor of a batch, alone in a list; none if it is not found by itself.
+
+    Args:
+        batch: What the data loader yields.
+        path: As for :func:`find_input`.
+    """
+    with suppress(ValueError, TypeError):
+        return [find_input(batch, path)]
+    return []
 
 
 def find_mixable_input(batch: Any, path: Path | None = None) -> Tensor:

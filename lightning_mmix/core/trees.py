@@ -1,7 +1,7 @@
 """Trees of tensors: batches, arguments and outputs, as nested containers hold them."""
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import reduce
 from typing import Any
@@ -34,6 +34,13 @@ def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if all(changed[key] is parts[key] for key in parts):
         return tree
     return _rebuilt(tree, changed)
+
+
+def copied(tree: Any) -> Any:
+    """The tree with lists, tuples and mappings of its own, and the same tensors."""
+    if not isinstance(tree, tuple | list | MutableMapping):
+        return tree
+    return _rebuilt(tree, {key: copied(part) for key, part in entries(tree)})
 
 
 def few_rows(tree: Any, size: int, count: int) -> Any:

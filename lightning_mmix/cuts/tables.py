@@ -10,15 +10,16 @@ from lightning_mmix.core.plan import Recipe
 from lightning_mmix.cuts.sites import Site
 
 
-def layer_table(recipe: Recipe, sites: Mapping[str, Site]) -> Table:
+def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> Table:
     """The eligible layers of a recipe, each with the share of the steps in which it is drawn.
 
     Args:
         recipe: α and the layers.
         sites: What is known of the layers, in the order of the forward pass; empty if nothing is.
+        found: What was found in the batch.
     """
     title = f"Manifold Mixup, alpha = {recipe.alpha:g}"
-    table = Table(title=title, min_width=len(title) + 4)
+    table = Table(title=title, caption=found or None, min_width=len(title) + 4)
     table.add_column("layer", overflow="fold")
     for name in (*(("hidden state", "depth") if sites else ()), "share of steps"):
         table.add_column(name, justify="right")

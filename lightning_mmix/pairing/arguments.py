@@ -9,9 +9,17 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lightning_mmix.core.kernels import interpolate
-from lightning_mmix.pairing.functions import Function, receives, shape_argument, with_noise_to_come
 from lightning_mmix.pairing.pair import LatePair, Pair, is_opaque, pair_of
 from lightning_mmix.pairing.step import Step, become_ordinary
+from lightning_mmix.watch.functions import (
+    Function,
+    reads_value,
+    receives,
+    reports_number,
+    shape_argument,
+    with_noise_to_come,
+)
+from lightning_mmix.watch.notes import NOTHING, Note
 
 # most arguments, to be told apart from trees in no time
 _LEAVES = frozenset([type(None), bool, int, float, complex, str, torch.dtype, torch.device])
@@ -72,6 +80,23 @@ def are_scalars(found: list[tuple[Tensor, Pair]]) -> bool:
 def are_floating(found: list[tuple[Tensor, Pair]]) -> bool:
     """Whether all paired tensors that were found are floating point, so that they can be mixed."""
     return all(pair.first.is_floating_point() for _, pair in found)
+
+
+def are_data(found: list[tuple[Tensor, Pair]]) -> bool:
+    """Whether all paired tensors that were found are labels, or say of which to take what."""
+    kinds = [pair.kind.is_data or pair.first.dtype == torch.bool for _, pair in found]
+    return all(kinds) and any(pair.kind.is_data for _, pair in found)
+
+
+def notes_of(found: list[tuple[Tensor, Pair]]) -> frozenset[Note]:
+    """The notes on all paired tensors that were found."""
+    return NOTHING.union(*(pair.notes for _, pair in found))
+
+
+def takes_value(func: Function, pair: Pair) -> bool:
+    """Whether a function makes a Python value of a pair, but for a number as people log it."""
+    is_number = pair.is_mixed and pair.first.ndim == 0
+    return reads_value(func) and not (is_number and reports_number(func))
 
 
 def have_other_shapes(tensor: Any) -> bool:

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from lightning_mmix.core.kernels import interpolate
 from lightning_mmix.core.layers import INPUT, named_layers
 from lightning_mmix.core.operation import mix_by
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.tracing import HOOK_GUARDS
 from lightning_mmix.core.trees import describe, mapped, tensors
 from lightning_mmix.pairing.arguments import is_paired
-from lightning_mmix.pairing.pair import Pair
+from lightning_mmix.pairing.pair import TARGET, Pair
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.pairing.tensor import become_paired
-from lightning_mmix.pairing.tracing import HOOK_GUARDS
+from lightning_mmix.watch.watched import plain
 
 
 class Gate:
@@ -40,7 +40,10 @@ class Gate:
                 f"the hidden state of layer {self.name!r} depends on the target and can't be "
                 "mixed; if the network takes the target itself, give the batch a .clone() of it"
             )
-        plan = self.step.traced if torch.compiler.is_compiling() else self.step.plan
+        is_traced = torch.compiler.is_compiling()
+        if not is_traced and self.step.notes is not None:  # asked by a graph, it would be another
+            output = mapped(output, plain)
+        plan = self.step.traced if is_traced else self.step.plan
         size = plan.partner.shape[0]
         mixed = changed(module, output, size, partial(_mix_along, plan=plan))
         if mixed is output:
@@ -223,9 +226,5 @@ def _exchange(step: Step, value: Tensor) -> None:
 def _pair(step: Step, target: Tensor) -> None:
     first = target.detach()
     second = first.index_select(0, step.plan.partner.to(target.device))
-    if target.is_floating_point() or target.is_complex():
-        step.lend(target, data=first)
-        target.data = interpolate(first, second, step.plan.lam)
-    else:
-        step.lend(target)
-    become_paired(target, Pair(first, second, step))
+    step.lend(target)
+    become_paired(target, Pair(first, second, step, TARGET))

@@ -2,12 +2,35 @@
 
 import weakref
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from lightning_mmix.core.kernels import interpolate
 from lightning_mmix.pairing.step import Step
+from lightning_mmix.watch.notes import NOTHING
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What is known of a paired tensor.
+
+    Attributes:
+        is_opaque: Whether both sides hang on one graph node, the output of an autograd.Function.
+        is_scalar: Whether they were computed from numbers that are mixed already, as a loss is.
+        is_data: Whether it is the target, or a copy of some of it, and not computed from it.
+        has_rows: Whether it has a row for each sample, as far as functions show.
+    """
+
+    is_opaque: bool = False
+    is_scalar: bool = False
+    is_data: bool = False
+    has_rows: bool = False
+
+
+TARGET = Kind(is_data=True, has_rows=True)
+COMPUTED = Kind()
 
 
 class Pair:
@@ -15,16 +38,18 @@ class Pair:
 
     Attributes:
         step: The step that it belongs to.
-        is_opaque: Whether both sides hang on one graph node, the output of an autograd.Function.
+        kind: What is known of it.
+        is_opaque: As in its kind; what is written into it may make it so later.
         is_mixed: Whether the tensor's own value is the mix of the sides.
+        notes: Which other entries of the batch it was computed from, in a step that is watched.
     """
 
-    def __init__(
-        self, first: Tensor, second: Tensor, step: Step, *, is_opaque: bool = False
-    ) -> None:
+    def __init__(self, first: Tensor, second: Tensor, step: Step, kind: Kind = COMPUTED) -> None:
         self.step = step
-        self.is_opaque = is_opaque
+        self.kind = kind
+        self.is_opaque = kind.is_opaque
         self.is_mixed = False
+        self.notes = NOTHING
         self._sides = (first, second)
 
     @property
@@ -49,8 +74,10 @@ class LatePair(Pair):
 
     def __init__(self, source: Pair, change: Callable[[Tensor], Tensor]) -> None:
         self.step = source.step
+        self.kind = COMPUTED
         self.is_opaque = False
         self.is_mixed = True
+        self.notes = source.notes
         self._source = source
         self._change = change
         self._has_graph = torch.is_grad_enabled()
@@ -83,8 +110,6 @@ def pair_of(tensor: Tensor) -> Pair | None:
 def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
     """What code that knows nothing of pairs sees: the mix, or the first where there is none.
 
-    Which of them it is, the pair notes.
-
     Args:
         pair: The two sides.
         is_scalar: Whether they were computed from numbers that are mixed already, as a loss is:
@@ -97,7 +122,8 @@ def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
         return first.detach()
     # masked by the target, the sides may differ in shape: only what is made of them can be mixed
     can_mix = first.shape == second.shape and first.layout == torch.strided
-    if not (step.is_mixing or (step.fired and is_scalar)) or not can_mix:
+    is_mix = step.is_mixing or (step.fired and is_scalar)
+    if pair.kind.is_data or not is_mix or not can_mix:
         return first.clone()
     pair.is_mixed = True
     return interpolate(first, second, step.plan.lam)

@@ -7,8 +7,8 @@ import torch
 
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import are_floating, paired_in
-from lightning_mmix.pairing.functions import Function, is_additive, is_linear
 from lightning_mmix.pairing.step import is_inside_function
+from lightning_mmix.watch.functions import Function, is_additive, is_linear
 
 LOSS_OUTSIDE_GRAPH = (
     "the loss of a mixed target runs outside the graph; compile the network rather than the whole "

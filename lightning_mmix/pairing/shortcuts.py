@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_mmix.pairing.functions import Function, is_in_place, is_linear
 from lightning_mmix.pairing.pair import LatePair, is_opaque, pair_of
+from lightning_mmix.watch.functions import Function, is_in_place, is_linear
 
 _COPIES = (Tensor.detach, Tensor.clone)
 _NUMBERS = (int, float)

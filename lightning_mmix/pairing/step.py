@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.watch.notes import Note, Notes
+from lightning_mmix.watch.watched import let_go
 
 
 class Step:
@@ -22,9 +24,12 @@ class Step:
         went_backward: Whether a gradient was taken of a value that knows both targets.
         gave_paired: Whether a gradient was paired itself.
         late: The pairs whose sides may still have to be computed.
+        notes: What is noticed in the step, if it is watched.
     """
 
-    def __init__(self, plan: MixPlan, model: nn.Module | None = None) -> None:
+    def __init__(
+        self, plan: MixPlan, model: nn.Module | None = None, notes: Notes | None = None
+    ) -> None:
         self.plan = self.traced = plan
         if plan.partner.device.type != "cpu":
             device = plan.partner.device
@@ -36,9 +41,18 @@ class Step:
         self.went_backward = False
         self.gave_paired = False
         self.late: list[weakref.ref[Any]] = []
+        self.notes = notes
+        if notes is not None:
+            notes.step = self
         self._model = model
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
         self._paired: list[weakref.ref[Tensor]] = []
+
+    def differentiate(self, notes: frozenset[Note]) -> None:
+        """Note that a gradient is taken, and what was noted on the value of which it is."""
+        self.went_backward = True
+        if self.notes is not None:
+            self.notes.meetings |= notes
 
     @property
     def is_mixing(self) -> bool:
@@ -78,6 +92,8 @@ class Step:
     def close(self) -> None:
         """Give everything back; what is still paired keeps its own value as an ordinary tensor."""
         self.closed = True
+        if self.notes is not None:
+            let_go(self.notes)
         while self._lent:
             tensor, cls, data = self._lent.pop()
             vars(tensor).pop("pair", None)

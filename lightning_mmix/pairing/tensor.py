@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from lightning_mmix.pairing.arguments import (
-    are_floating,
+    are_data,
     are_scalars,
     communicate,
     have_other_shapes,
@@ -17,49 +17,63 @@ from lightning_mmix.pairing.arguments import (
     like,
     looks_at_shapes_only,
     mixes,
-    on_both_sides,
+    notes_of,
     on_own_value,
     ordinary,
     paired_in,
     side,
+    takes_value,
     tensors_in,
 )
-from lightning_mmix.pairing.functions import (
-    Function,
-    asks_own_value,
-    asks_size,
-    exchanges_memory,
-    is_about_itself,
-    is_collective,
-    is_in_place,
-    keeps_statistics,
-    only_computes,
-    reshapes_in_place,
-    with_noise_to_come,
+from lightning_mmix.pairing.pair import (
+    COMPUTED,
+    Kind,
+    LatePair,
+    Pair,
+    is_opaque,
+    own_value,
+    pair_of,
 )
-from lightning_mmix.pairing.pair import LatePair, Pair, is_opaque, own_value, pair_of
 from lightning_mmix.pairing.refusals import (
     LOSS_OUTSIDE_GRAPH,
     OTHER_SIZES,
-    in_place,
     of_unequal_length,
     refuse_nonlinear,
     refuse_transforms,
 )
+from lightning_mmix.pairing.rows import keeps_samples, of_partners
 from lightning_mmix.pairing.shortcuts import change_of_number, with_shared_softmax
-from lightning_mmix.pairing.step import Step, shares_memory, shares_storage
+from lightning_mmix.pairing.step import Step
+from lightning_mmix.pairing.writes import write
+from lightning_mmix.watch.functions import (
+    Function,
+    asks_own_value,
+    asks_size,
+    carries,
+    is_about_itself,
+    is_collective,
+    is_in_place,
+    keeps_statistics,
+    may_move_rows,
+    only_computes,
+    with_noise_to_come,
+)
+from lightning_mmix.watch.notes import NOTHING, Note
+from lightning_mmix.watch.watched import Watched, entries_of, let_go_of, plain, watched_in
 
 
 class Paired(Tensor):
     """A tensor that carries two: every torch function of it runs on both and is paired again.
 
     Its own value, which code that does not know this class sees, is the mix λ·first +
-    (1 - λ)·second with its graph if it is floating point, and the first if it is not. As long as
-    the drawn layer has not run, λ counts as 1. A value formed while gradients are switched off is
-    its first, and remembers its second. Python numbers come from the own value.
+    (1 - λ)·second with its graph if it is floating point and was computed, and the first if it is
+    not, or is the target itself or a copy. As long as the drawn layer has not run, λ counts as 1. A
+    value formed while gradients are switched off is its first, and remembers its second. Python
+    numbers come from the own value.
     """
 
     pair: Pair
+    meets_watched = True  # it is asked first
 
     @classmethod
     def __torch_function__(
@@ -67,7 +81,9 @@ class Paired(Tensor):
     ) -> Any:
         """Run ``func`` on the first and on the second of every paired argument."""
         if not torch.compiler.is_compiling() and asks_own_value(func):
-            return on_own_value(func, args, kwargs or {})
+            return _tell(func, args, kwargs or {})
+        if Watched in types:
+            return _meet(func, args, kwargs or {})
         return _dispatch(func, args, kwargs or {})
 
     def __reduce_ex__(self, protocol: Any) -> Any:
@@ -101,6 +117,30 @@ def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
     return _fork(step, *with_shared_softmax(func, args, kwargs))
 
 
+def _tell(func: Function, args: Any, kwargs: Any) -> Any:
+    """Answer about the tensor itself, and note if the partner's answer would be another."""
+    pair = pair_of(args[0])
+    if pair is not None and pair.step.notes is not None and takes_value(func, pair):
+        pair.step.notes.read(func, pair.first, pair.second)
+    if func is Tensor.__format__:  # of a subclass it takes no format
+        return func(ordinary(args[0]), *args[1:])
+    return on_own_value(func, args, kwargs)
+
+
+def _meet(func: Function, args: Any, kwargs: Any) -> Any:
+    """Run a function that takes other entries of the batch, too, and note which."""
+    found = watched_in(args, kwargs)
+    met = found[0].notes.meeting(func, entries_of(found))
+    if is_in_place(func) and isinstance(args[0], Watched):
+        let_go_of(args[0])
+    result = _dispatch(func, plain(args), plain(kwargs))
+    for _, pair in paired_in(result):
+        # before the layer has run the partner's own entries were taken
+        if pair.step.fired or not pair.kind.has_rows:
+            pair.notes |= met
+    return result
+
+
 def _answer(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     answer = _differentiate(step, func, args, kwargs)
     return _ask(step, func, args, kwargs) if answer is NotImplemented else answer
@@ -123,19 +163,19 @@ def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
 
 def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     """Take gradients of the mix, unless they are part of a loss themselves."""
+    if func in (Tensor.backward, torch.autograd.backward, torch.autograd.grad):
+        step.differentiate(notes_of(paired_in(args[:1])))
     if func in (Tensor.backward, torch.autograd.backward):
-        step.went_backward = True
         # not by way of on_own_value: an autograd.Function's backward still forks
-        return func(*ordinary(args), **{key: ordinary(kwargs[key]) for key in kwargs})
+        return func(*ordinary(args[:1]), *mixes(args[1:]), **mixes(kwargs))
     if func is not torch.autograd.grad:
         return NotImplemented
-    step.went_backward = True
     if not kwargs.get("create_graph") and any(map(step.owns, tensors_in(args[1:2]))):
-        return func(*ordinary(args), **kwargs)
+        return func(*ordinary(args[:2]), *mixes(args[2:]), **mixes(kwargs))
     step.gave_paired = True
     with_graph = {**kwargs, "retain_graph": True}  # both sides hang on one network
     first, second = func(*side(args, 0), **with_graph), func(*side(args, 1), **kwargs)
-    return _zip(first, second, step)
+    return _zip(first, second, step, COMPUTED)
 
 
 def _change(change: Callable[[Tensor], Tensor], func: Function, args: Any) -> Tensor:
@@ -152,89 +192,50 @@ def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
         opaque = any(is_opaque(tensor, pair) for tensor, pair in found)
     first = with_noise_to_come(func, *own)
     if not tensors_in(first):
+        if step.notes is not None:
+            step.notes.read(func, first, func(*others[0], **others[1]))
         return on_own_value(func, args, kwargs)
     if keeps_statistics(func):  # which are the first's
         others = tuple(_copy_of_state(step, other) for other in others[0]), others[1]
     second = func(*others[0], **others[1])
     if opaque and any(tensor.requires_grad for tensor in tensors_in(first)):
         refuse_nonlinear(func, args)
-    return _zip(first, second, step, opaque=opaque, scalar=are_scalars(found))
+    return first if first is second else _joined(func, args, found, (first, second), opaque=opaque)
+
+
+def _joined(
+    func: Function, args: Any, found: list[tuple[Tensor, Pair]], sides: Any, *, opaque: bool
+) -> Any:
+    """Pair what a function has made of both sides."""
+    step, (first, second) = found[0][1].step, sides
+    rows = keeps_samples(func, args, first, found)
+    if rows and not step.fired:
+        second = of_partners(func, args, first, second, step.plan.partner)
+        if step.notes is not None and may_move_rows(func):
+            step.notes.moved(func, side(args[0], 0), first)
+    kind = Kind(opaque, are_scalars(found), carries(func) and are_data(found), rows)
+    notes = NOTHING if step.notes is None else notes_of(found)
+    return _zip(first, second, step, kind, notes)
 
 
 def _write(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
-    written = args[0] if args else None
-    if not isinstance(written, Tensor) or "out" in kwargs:
-        raise in_place(func, "into an argument that is not its first")
-    if exchanges_memory(func):
-        raise in_place(func, "by exchanging its memory")
-    if (pair := pair_of(written)) is not None:
-        _write_paired(pair, func, args, kwargs)
-    elif step.owns(written):
-        # a running mean of losses or a gradient step, not a count of labels
-        found = paired_in(args, kwargs)
-        is_mix = are_scalars(found) or (step.trains(written) and are_floating(found))
-        own = mixes if is_mix else partial(side, index=0)
-        func(*own(args), **own(kwargs))
-    else:
-        _write_ordinary(step, func, args, kwargs)
-    return written
+    pair = write(step, func, args, kwargs)
+    if pair is not None:
+        become_paired(args[0], pair)
+    return args[0]
 
 
-def _write_paired(pair: Pair, func: Function, args: Any, kwargs: Any) -> None:
-    pair.step.settle()
-    written, *others = args
-    found = paired_in(args, kwargs)
-    if any(is_opaque(*each) for each in found):
-        refuse_nonlinear(func, args, by_mixes=True)
-        on_own_value(func, (written, *mixes(others)), mixes(kwargs))
-        pair.is_opaque = True
-        return
-    if reshapes_in_place(func):
-        on_own_value(func, args, kwargs)
-    on_both_sides(func, args, kwargs)
-    for tensor in pair.step.tracked():
-        other = pair_of(tensor)
-        if other is pair or (other is not None and _is_alias(tensor, other, pair)):
-            _refresh(tensor, other)
-
-
-def _is_alias(tensor: Tensor, pair: Pair, other: Pair) -> bool:
-    return shares_storage(pair.first, other.first) and not is_opaque(tensor, pair)
-
-
-def _write_ordinary(step: Step, func: Function, args: Any, kwargs: Any) -> None:
-    written, *others = args
-    if written._is_view() or shares_memory(written):
-        raise in_place(func, "into memory that other tensors may share")
-    found = paired_in(others, kwargs)
-    opaque = any(is_opaque(*each) for each in found)
-    if opaque:
-        refuse_nonlinear(func, args)
-    with torch.enable_grad():  # under no_grad the values change, but the history stays
-        pair = Pair(written.clone(), written.clone(), step, is_opaque=opaque)
-    on_both_sides(func, (pair, *others), kwargs)
-    pair.is_mixed = are_scalars(found)
-    _refresh(written, pair)
-    become_paired(written, pair)
-
-
-def _refresh(own: Tensor, pair: Pair) -> None:
-    # the own value of an integer shares its memory with the first, unless it was ordinary before
-    if own.data_ptr() != pair.first.data_ptr():
-        value = own_value(pair, is_scalar=pair.is_mixed)
-        on_own_value(Tensor.copy_, (own, value), {})
-
-
-def _zip(first: Any, second: Any, step: Step, *, opaque: bool = False, scalar: bool = False) -> Any:
+def _zip(first: Any, second: Any, step: Step, kind: Kind, notes: frozenset[Note] = NOTHING) -> Any:
     """Pair two results, which may be trees of tensors."""
     if first is second:
         return first
     if isinstance(first, Tensor):
-        pair = Pair(first, second, step, is_opaque=opaque)
-        own = own_value(pair, is_scalar=scalar)
+        pair = Pair(first, second, step, kind)
+        pair.notes = notes
+        own = own_value(pair, is_scalar=kind.is_scalar)
         become_paired(own, pair)
         return own
-    together = partial(_zip, step=step, opaque=opaque, scalar=scalar)
+    together = partial(_zip, step=step, kind=kind, notes=notes)
     if isinstance(first, Mapping):
         return {key: together(first[key], second[key]) for key in first}
     if isinstance(first, tuple | list):

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
@@ -21,6 +20,8 @@ from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.refusals import unused_target
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.training.choice import Choice, choose_layers, refuse_several_inputs, show_layers
+from lightning_mmix.training.trials import mixes_loss_itself
+from lightning_mmix.training.watcher import Watcher
 
 
 class ManifoldMixup(Callback):
@@ -81,13 +82,13 @@ class ManifoldMixup(Callback):
         self.log_plan = log_plan
         self.plan: MixPlan | None = None
         self.layers_: list[str] | None = None
-        self._seed = 0
-        self._global_step = 0
-        self._warned = self._saw_single = False
+        self._seed = self._global_step = 0
+        self._saw_single = False
         self._recipe: Recipe | None = None
         self._choice: Choice | None = None
         self._is_resumed = False
         self._gates: Gates | None = None
+        self._watcher = Watcher(target, input)
 
     @property
     def fired(self) -> bool:
@@ -155,14 +156,16 @@ class ManifoldMixup(Callback):
             return
         self.plan = plan.to(targets[0].device)
         self._global_step = trainer.global_step
-        gates.arm(Step(self.plan, pl_module), [] if _mixes_loss(pl_module) else targets, value)
+        lent = [] if mixes_loss_itself(pl_module) else targets
+        notes = self._watcher.notes(pl_module, batch, lent, plan) if lent else None
+        gates.arm(Step(self.plan, pl_module, notes), lent, value)
         if self.log_plan:
             self._log(pl_module, self.plan)
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
         if self._step is not None and self.fired and not is_paired(loss):
-            if pl_module.automatic_optimization and not _mixes_loss(pl_module):
+            if pl_module.automatic_optimization and not mixes_loss_itself(pl_module):
                 raise unused_target(self._step.plan)
 
     @override
@@ -176,22 +179,19 @@ class ManifoldMixup(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        step = self._disarm()
-        if step is not None and not step.fired:
-            self._warn(
-                f"layer {step.plan.layer!r} was drawn but did not run in this training step, so "
-                "neither hidden states nor loss were mixed"
-            )
-        elif step is not None and not step.went_backward and not _mixes_loss(pl_module):
-            # manual optimisation shows it only now; automatic has passed on_before_backward
-            if trainer.global_step > self._global_step and not pl_module.automatic_optimization:
-                raise unused_target(step.plan)
+        gates, step = self._gates, self._disarm()
+        if gates is None or step is None:
+            return
+        if trainer.global_step > self._global_step and _trained_on_no_target(step, pl_module):
+            raise unused_target(step.plan)
+        self._watcher.report(trainer, gates, step, batch_idx)
 
     @override
     def on_train_epoch_end(self, *_: Any) -> None:
         self._disarm()  # on_train_batch_start may have returned -1
+        self._watcher.report_epoch()
         if self._gates is None and self._saw_single:
-            self._warn("no batch had two samples, so nothing was mixed")
+            self._watcher.say("no batch had two samples, so nothing was mixed")
 
     def __getstate__(self) -> dict[str, Any]:
         # log and log_dict are Lightning's, and hold the module
@@ -213,7 +213,7 @@ class ManifoldMixup(Callback):
             self._choice, self.layers_ = choice, choice.names
             self._recipe = Recipe(self.alpha, choice.weights)
             self._gates = Gates(pl_module, choice.weights)
-            show_layers(trainer, self._recipe, choice)
+            show_layers(trainer, self._recipe, choice, batch, targets, self.input)
         return self._recipe, self._gates
 
     def _log(self, pl_module: LightningModule, plan: MixPlan) -> None:
@@ -222,11 +222,6 @@ class ManifoldMixup(Callback):
         values = {"mixup/lam": plan.lam.float(), "mixup/layer": torch.tensor(float(position))}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
 
-    def _warn(self, message: str) -> None:
-        if not self._warned:
-            self._warned = True
-            rank_zero_warn(f"{message}; this is said once")
-
     def _disarm(self) -> Step | None:
         return None if self._gates is None else self._gates.disarm()
 
@@ -234,6 +229,7 @@ class ManifoldMixup(Callback):
         if self._gates is not None:
             self._gates.remove()
         self._gates = self._recipe = None
+        self._watcher = Watcher(self.target, self.input)
         self._is_resumed = self._saw_single = False
 
     on_fit_end = on_exception = teardown = _detach  # whichever of the ways out is taken
@@ -245,5 +241,7 @@ def mixups_of(trainer: Trainer) -> list[ManifoldMixup]:
     return [each for each in callbacks if isinstance(each, ManifoldMixup)]
 
 
-def _mixes_loss(pl_module: LightningModule) -> bool:
-    return getattr(pl_module.training_step, "mixes_loss", False)
+def _trained_on_no_target(step: Step, pl_module: LightningModule) -> bool:
+    # of manual optimisation; automatic has passed on_before_backward
+    is_manual = not pl_module.automatic_optimization and not mixes_loss_itself(pl_module)
+    return is_manual and step.fired and not step.went_backward

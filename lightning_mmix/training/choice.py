@@ -1,7 +1,7 @@
 """The choice of the eligible layers: by themselves or by name, and verified."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -11,15 +11,16 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from lightning_mmix.core.batch import find_mixable_input, find_targets
+from lightning_mmix.core.batch import find_mixable_input, find_targets, recognised_input
 from lightning_mmix.core.layers import INPUT, Layers, named_layers, select
 from lightning_mmix.core.plan import Recipe
-from lightning_mmix.core.trees import Path, entries, tensors
+from lightning_mmix.core.trees import Path, entries, places, tensors
 from lightning_mmix.cuts.calls import NoForwardError, probe_on
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.tables import layer_table, rendered
 from lightning_mmix.cuts.verification import chosen_automatically, verified
+from lightning_mmix.training.trials import unlogged
 
 _METRICS = (Metric, MetricCollection)
 
@@ -103,7 +104,7 @@ def choose_layers(
             f"{_listed(layers)} can't be verified, since {error}; verify=False hides this warning"
         )
         return Choice(_plain(layers), weights, {})
-    with _quiet(trainer.lightning_module, trainer):
+    with unlogged(trainer.lightning_module, trainer):
         return Choice(_plain(layers), weights, verified(probe, weights))
 
 
@@ -126,7 +127,7 @@ def survey(
     Returns:
         Every site but metrics by name, and the names of the chosen ones; none if there is no cut.
     """
-    with _quiet(module, trainer):
+    with unlogged(module, trainer):
         probe = probe_on(module, batch, find_targets(batch, target), path)
         probe.settle()
         chosen = []
@@ -162,7 +163,7 @@ def _probe(trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path |
         raise NoForwardError(
             "parameters are sharded, so no forward pass can be run beside the training"
         )
-    with _quiet(trainer.lightning_module, trainer):
+    with unlogged(trainer.lightning_module, trainer):
         return probe_on(trainer.lightning_module, batch, targets, path)
 
 
@@ -176,7 +177,7 @@ def _told_by_the_first(
         raise ValueError(
             f'layers="auto" can\'t choose, since {error}; name the layers: {example}'
         ) from error
-    with _quiet(trainer.lightning_module, trainer):
+    with unlogged(trainer.lightning_module, trainer):
         names = None
         if probe is not None and trainer.is_global_zero:
             names = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
@@ -187,32 +188,30 @@ def _told_by_the_first(
         return Choice("auto", select(trainer.lightning_module, names), sites)
 
 
-@contextmanager
-def _quiet(module: LightningModule, trainer: Trainer) -> Iterator[None]:
-    """Run a module in the precision of its Trainer, with nothing logged."""
-    own = vars(module)
-    names: tuple[str, ...] = ("log", "log_dict")
-    shadowed = {name: own[name] for name in names if name in own}
-    own.update(log=_nothing, log_dict=_nothing)
-    try:
-        with trainer.precision_plugin.forward_context():
-            yield
-    finally:
-        del own["log"], own["log_dict"]
-        own.update(shadowed)
+def show_layers(
+    trainer: Trainer, recipe: Recipe, choice: Choice, batch: Any, targets: Sequence[Tensor],
+    path: Path | None,
+) -> None:  # fmt: skip
+    """Print the table of the eligible layers, if the Trainer shows a summary of the model.
 
-
-def show_layers(trainer: Trainer, recipe: Recipe, choice: Choice) -> None:
-    """Print the table of the eligible layers, if the Trainer shows a summary of the model."""
+    Args:
+        trainer: Any Trainer.
+        recipe: α and the layers.
+        choice: What is known of the layers.
+        batch: A training batch.
+        targets: Its targets.
+        path: Where it holds its input.
+    """
     # by name, since the pytorch_lightning package has a ModelSummary of its own
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     kinds = [kind for callback in callbacks for kind in type(callback).__mro__]
     if any(kind.__name__ == "ModelSummary" for kind in kinds):
-        trainer.print(rendered(layer_table(recipe, choice.sites)))
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    pass
+        found = f"target: {', '.join(places(batch, targets)) or 'within an object'}"
+        if inputs := recognised_input(batch, path):
+            found += f"; input: {', '.join(places(batch, inputs))}"
+        elif choice.asked == "auto":
+            found += "; no input was recognised, so it is left out: input=<key, index or path>"
+        trainer.print(rendered(layer_table(recipe, choice.sites, found)))
 
 
 def _input_mixes(batch: Any, path: Path | None) -> bool:

@@ -96,7 +96,8 @@ class ManifoldMixupMixin(LightningModule):
         return find_input(batch, None if self._mixup is None else self._mixup.input)
 
     def _find_targets(self, batch: Any) -> list[Tensor]:
-        return find_targets(batch, None if self._mixup is None else self._mixup.target)
+        path = None if self._mixup is None else self._mixup.target
+        return find_targets(batch, path, along=False)  # the criterion takes no more
 
 
 def sgd(params: Any) -> Optimizer:

@@ -219,7 +219,9 @@ def test_a_batch_without_labels_is_no_reason_to_fail():
     data = [[(x, [{"boxes": y}]) for x, y in part] for part in (VALID, TEST)]
     found = measured(Detection(), Both(*data))
     assert found.keys() == {"stage", "own", "unmeasured"}
-    assert found["unmeasured"].startswith("expected a tensor as target, but got list(0: dict(")
+    assert found["unmeasured"].startswith(
+        "expected targets of shape (B, ...), but got list(0: dict("
+    )
 
 
 class Tokens(Measured):

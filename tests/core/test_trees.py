@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_mmix.core.trees import follow, places, rest
+from lightning_mmix.core.trees import copied, follow, places, rest
 
 X, Y, W = torch.ones(3, 2), torch.arange(3), torch.ones(3)
 Pair = namedtuple("Pair", "left right")
@@ -53,3 +53,16 @@ def test_the_rest_is_what_has_as_many_rows_and_is_not_known():
     assert found["x"] is X
     assert found["more.0"] is W
     assert rest(batch, 3, [X, Y, W]) == {}
+
+
+@pytest.mark.parametrize(
+    "batch", [(X, [Y]), {"x": X, "y": {"a": Y}}, UserDict(x=X, y=[Y]), Pair(X, (Y, range(2)))]
+)
+def test_a_copy_has_containers_of_its_own_and_the_same_tensors(batch):
+    copy = copied(batch)
+    assert type(copy) is type(batch)
+    assert copy is not batch
+    assert places(copy, [X, Y]) == places(batch, [X, Y])
+    if isinstance(copy, dict | UserDict):
+        del copy["y"]
+        assert "y" in batch

@@ -23,10 +23,11 @@ def paired(step, values=(0, 1, 2)):
     return target
 
 
-def test_a_float_is_the_mix_and_an_integer_the_dominant_one(step):
+def test_a_target_is_its_own_and_what_is_computed_from_it_the_mix(step):
     labels, numbers = paired(step), paired(step, (0.0, 1.0, 2.0))
     assert labels.tolist() == [0, 1, 2]
-    assert numbers.tolist() == [0.5, 0.75, 1.75]
+    assert numbers.tolist() == [0.0, 1.0, 2.0]
+    assert (numbers * 1.0).tolist() == [0.5, 0.75, 1.75]
     assert (labels * 1.0).tolist() == [0.5, 0.75, 1.75]
     assert (labels * 1.0).pair.second.tolist() == [2.0, 0.0, 1.0]
 
@@ -123,7 +124,9 @@ def test_python_values_are_those_of_the_own_value(step):
     assert len(labels) == 3
     assert int(labels.max()) == 2
     assert [int(label) for label in labels] == [0, 1, 2]
-    assert float(numbers[0]) == 0.5
+    assert float(numbers[0]) == 0.0
+    assert float(numbers.max()) == 2.0
+    assert float(numbers.sum() + numbers[0]) == 3.5
     assert bool(labels[0] == 0)
     assert type(torch.zeros_like(labels)) is torch.Tensor
     assert type(torch.zeros(3, 1).view_as(labels)) is torch.Tensor
@@ -379,6 +382,19 @@ def test_every_way_to_take_the_gradient_takes_that_of_the_mix(step, take):
     assert type(found) is torch.Tensor
     assert torch.equal(found, expected)
     assert step.went_backward
+
+
+def test_a_gradient_by_hand_is_that_of_the_mix(step):
+    logits, labels = torch.randn(3, 5, requires_grad=True), paired(step)
+    logits.backward(logits.detach().softmax(1) - F.one_hot(labels, 5))
+    one_hots = F.one_hot(torch.arange(3), 5) * 0.75 + F.one_hot(PLAN.partner, 5) * 0.25
+    torch.testing.assert_close(logits.grad, logits.detach().softmax(1) - one_hots)
+
+
+def test_a_number_is_formatted_as_an_ordinary_one(step):
+    loss = F.cross_entropy(torch.zeros(3, 5, requires_grad=True), paired(step))
+    assert f"{loss:.3f}" == "1.609"
+    assert f"{paired(step)[2]:2d}" == " 2"
 
 
 def test_a_gradient_with_respect_to_anything_else_is_paired(step):

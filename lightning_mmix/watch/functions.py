@@ -23,6 +23,10 @@ _ABOUT_ITSELF = _names("""
     register_hook register_post_accumulate_grad_hook requires_grad_ retain_grad size storage
     storage_offset stride tolist untyped_storage
 """)
+_READS = _names("""
+    __array__ __bool__ __complex__ __contains__ __float__ __index__ __int__ is_nonzero item numpy
+    tolist
+""")
 _SIZES = _names("__len__ nelement numel size")
 _TENSOR_ATTRIBUTES = _names("T mT H mH real imag data")
 _LIKE = _names("""
@@ -49,6 +53,19 @@ _ADDITIVE = _names("""
     scatter_add
 """)
 _RECEIVES = _names("all_reduce all_reduce_coalesced broadcast irecv recv reduce")
+_CARRIES = _names("""
+    bfloat16 broadcast_to cat chunk clone concat contiguous cpu cuda data detach diagonal double
+    expand expand_as flatten flip float gather getitem half hstack index_select mH mT H T
+    masked_fill masked_select moveaxis movedim nan_to_num narrow permute ravel repeat
+    repeat_interleave reshape reshape_as roll select split squeeze stack swapaxes swapdims t
+    take_along_dim tile to transpose type type_as unbind unflatten unfold unsqueeze view view_as
+    vstack where
+""")
+_MOVES_ROWS = _names("flip flipud gather getitem index_select roll rot90 take_along_dim")
+_JOINS = _names("cat concat concatenate hstack stack vstack")
+_LOSES_ROWS = _names(
+    "H T mH mT moveaxis movedim permute select swapaxes swapdims t transpose unbind"
+)
 _FACTORS = _names("mul rmul imul")
 _DIVISIONS = _names("div truediv itruediv")
 
@@ -66,6 +83,45 @@ def asks_own_value(func: Function) -> bool:
     """Whether a function asks for what both sides share, or for what only the own value has."""
     is_special = func.__name__ in ("__set__", "register_hook") or asks_size(func)
     return is_about_itself(func) and not is_special
+
+
+@_looked_up
+def reads_value(func: Function) -> bool:
+    """Whether a function makes a Python value, or an array, of what the tensor holds."""
+    return func.__name__ in _READS
+
+
+@_looked_up
+def reports_number(func: Function) -> bool:
+    """Whether a function makes of a number what is usually logged, and not branched on."""
+    return func.__name__ in ("__array__", "__float__", "item", "numpy", "tolist")
+
+
+@_looked_up
+def carries(func: Function) -> bool:
+    """Whether a function's result holds what its argument held, copied, cast or laid otherwise."""
+    return _plain_name(func) in _CARRIES
+
+
+@_looked_up
+def may_move_rows(func: Function) -> bool:
+    """Whether a function may put the rows of its first argument into another order."""
+    return _plain_name(func) in _MOVES_ROWS
+
+
+@_looked_up
+def joins(func: Function) -> bool:
+    """Whether a function puts tensors together."""
+    return func.__name__ in _JOINS
+
+
+def keeps_rows(func: Function, args: Any) -> bool:
+    """Whether a result that is as long as the first argument has a row for each of its rows."""
+    name = _plain_name(func)
+    if name != "getitem":
+        return name not in _LOSES_ROWS
+    index = args[1][0] if isinstance(args[1], tuple) and args[1] else args[1]
+    return index is not None and not isinstance(index, int)
 
 
 @_looked_up
@@ -155,6 +211,11 @@ def _same_noise(generator: torch.Generator | None) -> Iterator[None]:
         in_use = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
         with torch.random.fork_rng(devices=[torch.cuda.current_device()] if in_use else []):
             yield
+
+
+def _plain_name(func: Function) -> str:
+    name = _attribute(func) if func.__name__ == "__get__" else func.__name__
+    return name.strip("_")
 
 
 def _attribute(func: Function) -> str:

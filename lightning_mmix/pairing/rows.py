@@ -1,0 +1,91 @@
+"""Rows: whose partner's they are, where a step changes its target before the layer has run."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_mmix.pairing.arguments import tensors_in
+from lightning_mmix.pairing.pair import Pair, pair_of
+from lightning_mmix.watch.functions import Function, joins, keeps_rows, may_move_rows
+
+
+def keeps_samples(func: Function, args: Any, result: Any, found: list[tuple[Tensor, Pair]]) -> bool:
+    """Whether a function's result has a row for each sample, as the target has.
+
+    Args:
+        func: The function.
+        args: Its arguments.
+        result: What it made of the first sides.
+        found: The paired tensors among its arguments.
+    """
+    step = found[0][1].step
+    if not isinstance(result, Tensor) or result.shape[:1] != step.plan.partner.shape:
+        return False
+    is_of_rows = any(pair.kind.has_rows for _, pair in found)
+    return joins(func) or (is_of_rows and keeps_rows(func, args))
+
+
+def of_partners(
+    func: Function, args: Any, first: Tensor, second: Tensor, partner: Tensor
+) -> Tensor:
+    """The second side of a result that has a row for each sample, before the layer has run.
+
+    A step may flip some of the samples, sort them, or normalise each target by its own input. The
+    partner's target is then what was made of the partner's, and not what the same function makes
+    of it in the sample's place: rows of the first side, permuted. Where the function has followed
+    the permutation, along whichever dimensions, or does not depend on it, its result stays.
+
+    Args:
+        func: The function.
+        args: Its arguments.
+        first: What it made of the first sides, of shape (B, ...).
+        second: What it made of the second ones.
+        partner: Shape (B,), int64.
+    """
+    if first.requires_grad or first.layout is not torch.strided or first.shape != second.shape:
+        return second
+    if not (may_move_rows(func) or joins(func) or _is_beside_rows(args, first)):
+        return second
+    has_followed = torch.stack([_are_close(second, each) for each in _permuted(first, partner)])
+    # decided where the values lie: to look at them would wait for a GPU
+    return torch.where(has_followed.any(), second, rows_of(first, partner))
+
+
+def rows_of(tensor: Tensor, partner: Tensor, dim: int = 0) -> Tensor:
+    """A tensor with the partner's row in the place of each, along ``dim``."""
+    return tensor.index_select(dim, partner.to(tensor.device))
+
+
+def is_a_row_each(pair: Pair) -> bool:
+    """Whether a paired tensor has the samples for its rows, and may be written into row by row."""
+    if pair.second.requires_grad or not pair.kind.has_rows:
+        return False
+    # with as many columns, what was computed may be a table of pairs of samples
+    return pair.kind.is_data or pair.first.shape.count(len(pair.step.plan.partner)) == 1
+
+
+def _is_beside_rows(args: Any, first: Tensor) -> bool:
+    """Whether something ordinary with a row for each sample takes part."""
+    return any(
+        tensor.ndim == first.ndim and len(tensor) == len(first) and pair_of(tensor) is None
+        for tensor in tensors_in(args)
+    )
+
+
+def _permuted(first: Tensor, partner: Tensor) -> Iterator[Tensor]:
+    dims = [dim for dim, size in enumerate(first.shape) if size == len(partner)]
+    for count in range(len(dims) + 1):
+        for some in combinations(dims, count):
+            permuted = first
+            for dim in some:
+                permuted = rows_of(permuted, partner, dim)
+            yield permuted
+
+
+def _are_close(one: Tensor, other: Tensor) -> Tensor:
+    if one.is_floating_point() or one.is_complex():
+        return torch.isclose(one, other, equal_nan=True).all()
+    return (one == other).all()

@@ -1,0 +1,135 @@
+"""The naive form of a mixed step: one with a sample's own target, and one with its partner's."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_mmix.core.batch import find_mixable_input, find_targets
+from lightning_mmix.core.layers import INPUT
+from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.trees import Path, mapped
+from lightning_mmix.cuts.snapshot import untouched
+from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.pairing.pair import pair_of
+from lightning_mmix.pairing.refusals import unused_target
+from lightning_mmix.pairing.step import Step
+from lightning_mmix.watch.notes import Notes
+from lightning_mmix.watch.sentences import of_idle_layer
+
+Watching = Callable[[Any, Sequence[Tensor]], Notes | None]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step gave.
+
+    Attributes:
+        loss: The loss, the mixed one if the step is paired.
+        sides: The losses for the sample's target and for the partner's, of a step that is paired.
+        gradients: Of the loss, by each parameter; zero for one that it does not depend on.
+        notes: What was noticed in a step that is paired.
+    """
+
+    loss: float
+    sides: tuple[float, float] | None = None
+    gradients: Sequence[Tensor] = ()
+    notes: Notes | None = None
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A step that can be run again and again, each time from the same state.
+
+    Attributes:
+        run: Runs the training step on a batch and returns its loss.
+        gates: Of the model, which is left as it was.
+        plan: What is mixed.
+        batch: The batch, which is left as it was, too.
+        target: Where the batch holds its targets; None looks by itself.
+        input: Where it holds its input.
+        parameters: By which gradients are taken.
+        mixed: Runs a training step that mixes its loss itself, so that its target isn't paired.
+    """
+
+    run: Callable[[Any], Any]
+    gates: Gates
+    plan: MixPlan
+    batch: Any
+    target: Path | Sequence[Path] | None = None
+    input: Path | None = None
+    parameters: Sequence[Tensor] = ()
+    mixed: Callable[[Any], Any] | None = None
+
+    def paired(self, watching: Watching = lambda _batch, _targets: None) -> Outcome:
+        """The step as it is mixed.
+
+        Args:
+            watching: Takes the batch and its targets, and begins the notes on the step.
+
+        Raises:
+            ValueError: If it is refused, its layer does not run, or its loss does not follow from
+                the target.
+            TypeError: If it returns no loss.
+        """
+        batch = mapped(self.batch, torch.clone)
+        targets = find_targets(batch, self.target)
+        step = Step(self.plan, self.gates.model, watching(batch, targets))
+        if self.mixed is not None:
+            return self._outcome(self.mixed, batch, step)
+        outcome = self._outcome(self.run, batch, step, targets)
+        if outcome.sides is None:
+            raise unused_target(self.plan)
+        return outcome
+
+    def naive(self, *, partners: bool) -> Outcome:
+        """The step with the sample's own target, or its partner's, of the same hidden states.
+
+        Args:
+            partners: Whether with the partner's.
+        """
+        batch = mapped(self.batch, torch.clone)
+        targets = find_targets(batch, self.target)
+        partner = self.plan.partner if partners else torch.arange(len(self.plan.partner))
+        with _exchanged(targets, partner):
+            return self._outcome(self.run, batch, Step(self.plan, self.gates.model))
+
+    def _outcome(
+        self, run: Callable[[Any], Any], batch: Any, step: Step, paired: Sequence[Tensor] = ()
+    ) -> Outcome:
+        value = find_mixable_input(batch, self.input) if step.plan.layer == INPUT else None
+        with untouched(self.gates.model), torch.enable_grad():
+            self.gates.arm(step, paired, value)
+            try:
+                loss = run(batch)
+                if not isinstance(loss, Tensor):
+                    raise TypeError("the training step returned no loss")
+                if not step.fired:
+                    raise ValueError(of_idle_layer(step.plan.layer))
+                pair = pair_of(loss)
+                sides = None if pair is None else (float(pair.first), float(pair.second))
+                return Outcome(float(loss), sides, self._gradients(loss), step.notes)
+            finally:
+                self.gates.disarm()
+
+    def _gradients(self, loss: Tensor) -> list[Tensor]:
+        if not self.parameters:
+            return []
+        parameters = list(self.parameters)
+        return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
+
+
+@contextmanager
+def _exchanged(targets: Sequence[Tensor], partner: Tensor) -> Iterator[None]:
+    """Give the targets the partners' data meanwhile."""
+    data = [target.data for target in targets]
+    try:
+        for target, own in zip(targets, data, strict=True):
+            target.data = own.index_select(0, partner.to(own.device))
+        yield
+    finally:
+        for target, own in zip(targets, data, strict=True):
+            target.data = own

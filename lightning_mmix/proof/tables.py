@@ -1,0 +1,32 @@
+"""The table of a check: values in, a rich Table out."""
+
+from collections.abc import Sequence
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from lightning_mmix.proof.agreement import Agreement
+
+
+def agreement_table(agreements: Sequence[Agreement]) -> Table:
+    """How far a step agrees with the naive form, a row for each layer.
+
+    Args:
+        agreements: In the order of the forward pass.
+    """
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    table.add_column("mixed layer", overflow="fold")
+    for name in ("loss", "digits of the loss", "of the gradients"):
+        table.add_column(name, justify="right")
+    table.add_column("exact?")
+    for each in agreements:
+        style = "" if each.is_exact else "bold"
+        table.add_row(each.layer, *_numbers(each), "yes" if each.is_exact else "no", style=style)
+    return table
+
+
+def _numbers(each: Agreement) -> tuple[str, ...]:
+    if each.problem:
+        return "", "", ""
+    digits = (each.loss_digits, each.gradient_digits)
+    return f"{each.loss:.6g}", *("all" if d == 16 else f"{d:.1f}" for d in digits)

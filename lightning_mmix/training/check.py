@@ -1,0 +1,222 @@
+"""The check: a proof on one batch that the training step of a module is mixed exactly."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
+from lightning.pytorch.loggers.logger import DummyLogger
+from torch import Tensor
+from torch.utils.data import DataLoader
+from typing_extensions import override
+
+from lightning_mmix.core.batch import find_targets, recognised_input
+from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.trees import places
+from lightning_mmix.cuts.snapshot import untouched
+from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.proof.agreement import ENOUGH, ENOUGH_OF_HALF, Agreement, agreement
+from lightning_mmix.proof.naive import Trial
+from lightning_mmix.training.callback import ManifoldMixup, mixups_of
+from lightning_mmix.training.choice import choose_layers
+from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
+from lightning_mmix.training.watcher import findings, notes_on
+from lightning_mmix.watch.sentences import of_reads
+
+LAM = 0.625  # both targets count
+
+_LIBRARIES = ("lightning", "pytorch_lightning", "lightning_mmix")  # they save, show and monitor
+_UNKNOWN = (
+    "none of the known reasons was noticed; does a copy such as torch.tensor(y), a scripted "
+    "function or a kernel read the target's memory, does a number that was made of losses go into "
+    "the loss, or does the step keep state, or draw random numbers, where they can't be put back?"
+)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a check has found.
+
+    Attributes:
+        targets: Where the batch holds its targets.
+        inputs: Where it holds its input; empty if that was not recognised.
+        agreements: How far the step agrees with the naive form, layer by layer.
+        findings: What may be wrong, in sentences.
+    """
+
+    targets: list[str]
+    inputs: list[str]
+    agreements: list[Agreement]
+    findings: list[str]
+
+    @property
+    def summary(self) -> str:
+        """What was found in the batch, and what was done, in a sentence or two."""
+        inputs = ", ".join(self.inputs) or "not recognised (input=<key, index or path> names it)"
+        return (
+            f"target: {', '.join(self.targets)}; input: {inputs}. The training step ran "
+            f"{3 * len(self.agreements)} times: at each layer mixed, and twice by hand."
+        )
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether the step agrees at every layer, and nothing was noticed that may be wrong."""
+        return all(each.is_exact for each in self.agreements) and not self.findings
+
+
+def check(
+    module: LightningModule,
+    data: DataLoader[Any] | LightningDataModule | None = None,
+    *,
+    mixup: ManifoldMixup | None = None,
+    trainer: Trainer | None = None,
+) -> Check:
+    """Prove on one batch whether the training step of a module is mixed exactly.
+
+    A fit is begun. With its first batch the training step runs for each eligible layer once as it
+    is mixed, and twice by hand: with the targets, and with those of the partners, under the same
+    plan, random numbers and buffers. Loss and gradients have to be those of λ·L(y) +
+    (1 - λ)·L(y[partner]), with λ = 0.625. Parameters, buffers, the attributes of modules and the
+    global random number generators are put back after each run, and in the end; nothing is trained,
+    logged or printed, and of the Trainer's callbacks only those of your own run. What a step writes
+    elsewhere is written several times.
+
+    Args:
+        module: Any LightningModule with automatic optimisation.
+        data: As for ``Trainer.fit``.
+        mixup: What mixes; None takes that of the Trainer or of the module, or one as it comes.
+        trainer: On one device; None makes one.
+
+    Returns:
+        What was found.
+
+    Raises:
+        ValueError: If no target or no layer is found, the batch has fewer than two samples, the
+            Trainer has several processes, or the module optimises by hand.
+    """
+    trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
+    if trainer.world_size > 1:
+        raise ValueError("a check runs in one process, but the Trainer has several: devices=1")
+    if not module.automatic_optimization:
+        raise ValueError(
+            "the training step optimises by itself, so it can't be run without training; check a "
+            "copy of it that returns its loss"
+        )
+    bring = getattr(module, "configure_mixup", ManifoldMixup)
+    checker = _Checker(mixup or next(iter(mixups_of(trainer)), None) or bring())
+    with untouched(module), _alone(trainer, checker):
+        try:
+            trainer.fit(module, data)
+        except _Checked as checked:
+            return checked.result
+    raise ValueError("there was no batch to check")
+
+
+@contextmanager
+def _alone(trainer: Trainer, checker: Callback) -> Iterator[None]:
+    """Give a Trainer a checker, and let nothing mix, log, show or save meanwhile."""
+    callbacks, loggers = trainer.callbacks, trainer.loggers  # type: ignore[attr-defined]
+    steps = trainer.num_sanity_val_steps
+    others = [each for each in callbacks if _library(each) not in _LIBRARIES]
+    trainer.callbacks = [checker, *others]  # type: ignore[attr-defined]
+    trainer.loggers, trainer.num_sanity_val_steps = [DummyLogger()], 0
+    try:
+        yield
+    finally:
+        trainer.callbacks, trainer.loggers = callbacks, loggers  # type: ignore[attr-defined]
+        trainer.num_sanity_val_steps = steps
+
+
+def _library(callback: Callback) -> str:
+    return type(callback).__module__.partition(".")[0]
+
+
+class _Checked(Exception):  # noqa: N818 - it is no error
+    """Ends a fit once its first batch is checked."""
+
+    def __init__(self, result: Check) -> None:
+        super().__init__("the check is done")
+        self.result = result
+
+
+class _Checker(Callback):
+    """Checks the first batch of a fit."""
+
+    def __init__(self, mixup: ManifoldMixup) -> None:
+        self._mixup = mixup
+
+    @override
+    def on_train_batch_start(
+        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        raise _Checked(_checked(trainer, pl_module, batch, self._mixup))
+
+
+def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: ManifoldMixup) -> Check:
+    targets = find_targets(batch, mixup.target)
+    asked = (mixup.layers, mixup.input)
+    choice = choose_layers(trainer, batch, targets, *asked, verify=mixup.verify)
+    if choice is None:
+        raise ValueError("expected a batch of two or more samples, but got one")
+    gates = Gates(module, choice.weights)
+    try:
+        with unheard(module, trainer):
+            agreements = [
+                _agreement(trainer, _plan(name, targets[0]), gates, batch, mixup)
+                for name in choice.names
+            ]
+    finally:
+        gates.remove()
+    sentences = [text for each in agreements for text in _sentences(each, batch, mixup)]
+    found = places(batch, targets), places(batch, recognised_input(batch, mixup.input))
+    return Check(*found, agreements, list(dict.fromkeys(sentences)))
+
+
+def _agreement(
+    trainer: Trainer, plan: MixPlan, gates: Gates, batch: Any, mixup: ManifoldMixup
+) -> Agreement:
+    module = trainer.lightning_module
+    run = step_of(trainer, module, 0)
+
+    def watching(batch: Any, targets: Sequence[Tensor]) -> Any:
+        return notes_on(module, batch, targets, mixup.input, plan)
+
+    mixed = _mixing_itself(trainer, plan, gates, run) if mixes_loss_itself(module) else None
+    parameters = [each for each in module.parameters() if each.requires_grad]
+    trial = Trial(run, gates, plan, batch, mixup.target, mixup.input, parameters, mixed)
+    return agreement(trial, watching, ENOUGH_OF_HALF if "16" in str(trainer.precision) else ENOUGH)
+
+
+def _mixing_itself(trainer: Trainer, plan: MixPlan, gates: Gates, run: Any) -> Any:
+    """The step of a module that asks its Trainer's callback for the plan."""
+    (mixup,) = mixups_of(trainer)
+
+    def mixed(batch: Any) -> Any:
+        mixup.plan, mixup._gates = plan, gates
+        try:
+            return run(batch)
+        finally:
+            mixup.plan = mixup._gates = None
+
+    return mixed
+
+
+def _sentences(each: Agreement, batch: Any, mixup: ManifoldMixup) -> Iterator[str]:
+    if each.problem:
+        yield f"at layer {each.layer!r}: {each.problem}"
+    if each.notes is not None:
+        found = findings(each.notes, each.layer, batch, mixup.target, mixup.input)
+        yield from (sentence for _, sentence in found)
+        if each.notes.reads and not each.is_exact:
+            yield of_reads(each.notes.reads, each.partner_deviation)
+        elif not each.is_exact:
+            yield f"at layer {each.layer!r} the step differs from the naive form; {_UNKNOWN}"
+
+
+def _plan(layer: str, target: Tensor) -> MixPlan:
+    order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
+    partner = torch.empty_like(order)
+    partner[order] = order.roll(1)  # nobody is their own
+    return MixPlan(layer, torch.tensor(LAM), partner).to(target.device)

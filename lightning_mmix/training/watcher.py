@@ -1,0 +1,208 @@
+"""The watcher: has some steps of a fit watched, and says once what was noticed in them."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from lightning.pytorch import Trainer
+from lightning.pytorch.utilities import rank_zero_warn
+from torch import Tensor, nn
+
+from lightning_mmix.core.batch import find_targets, recognised_input
+from lightning_mmix.core.layers import INPUT
+from lightning_mmix.core.names import is_condition
+from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.trees import Path, copied, places, rest
+from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.pairing.step import Step
+from lightning_mmix.proof.naive import Trial
+from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
+from lightning_mmix.watch.notes import Notes
+from lightning_mmix.watch.sentences import (
+    of_idle_layer,
+    of_input,
+    of_meeting,
+    of_move,
+    of_no_loss,
+    of_reads,
+)
+from lightning_mmix.watch.watched import watch
+
+ROUNDING = 1e-5  # relative, of a loss that is computed again
+NOISE = 1e-2  # by which a step that runs again may differ, and still tell something
+
+
+class Watcher:
+    """Watches the first, second, fourth, eighth … step of a fit that is mixed.
+
+    Args:
+        target: As in :class:`lightning_mmix.ManifoldMixup`.
+        input: As there.
+    """
+
+    def __init__(
+        self,
+        target: Path | Sequence[Path] | None,
+        input: Path | None,  # noqa: A002 - the field's word
+    ) -> None:
+        self._asked = target, input
+        self._count = 0
+        self._batch: Any = None
+        self._has_trained = False
+        self._untrained = ""
+        self._said: set[Any] = set()
+
+    def notes(
+        self, module: nn.Module, batch: Any, targets: Sequence[Tensor], plan: MixPlan
+    ) -> Notes | None:
+        """Begin a step.
+
+        Args:
+            module: Whose step it is.
+            batch: The batch.
+            targets: Its targets.
+            plan: What is mixed.
+
+        Returns:
+            What is to be noted on, if the step is watched.
+        """
+        self._count += 1
+        if self._count & (self._count - 1):
+            return None
+        self._batch = copied(batch)  # a step may take its labels out
+        return notes_on(module, batch, targets, self._asked[1], plan)
+
+    def report(self, trainer: Trainer, gates: Gates, step: Step, batch_idx: int) -> None:
+        """End a step: say what was noticed.
+
+        Args:
+            trainer: Whose step it was.
+            gates: Which mixed it.
+            step: The step, which is over.
+            batch_idx: The batch's position.
+        """
+        batch, self._batch = self._batch, None
+        module = trainer.lightning_module
+        if not step.fired:
+            self.say(of_idle_layer(step.plan.layer), "idle")
+        elif mixes_loss_itself(module):
+            return
+        elif not step.went_backward:
+            self._untrained = step.plan.layer
+            if module.automatic_optimization:
+                self.report_epoch()
+        else:
+            self._has_trained = True
+            if step.notes is not None:
+                self._report_notes(step.notes, step.plan.layer, batch)
+                self._report_reads(trainer, gates, step, batch, batch_idx)
+
+    def report_epoch(self) -> None:
+        """End an epoch: say if no step took a gradient."""
+        if self._untrained and not self._has_trained:
+            self.say(of_no_loss(self._untrained), "no loss")
+
+    def say(self, message: str, what: Any = None) -> None:
+        """Warn of something, once in a fit.
+
+        Args:
+            message: The sentence.
+            what: It is about; None if the sentence says all of it.
+        """
+        if (what or message) not in self._said:
+            self._said.add(what or message)
+            rank_zero_warn(f"{message}; this is said once")
+
+    def _report_notes(self, notes: Notes, layer: str, batch: Any) -> None:
+        for what, sentence in findings(notes, layer, batch, *self._asked):
+            self.say(sentence, what)
+
+    def _report_reads(
+        self, trainer: Trainer, gates: Gates, step: Step, batch: Any, batch_idx: int
+    ) -> None:
+        reads = set() if step.notes is None else step.notes.reads - self._said
+        if not reads:
+            return
+        self._said |= reads
+        run = step_of(trainer, trainer.lightning_module, batch_idx)
+        deviation = _deviation(trainer, Trial(run, gates, step.plan, batch, *self._asked))
+        if deviation != 0:
+            self.say(of_reads(reads, deviation))
+
+
+def notes_on(
+    module: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None, plan: MixPlan
+) -> Notes:
+    """Begin to watch a step.
+
+    Args:
+        module: Whose step it is.
+        batch: The batch.
+        targets: Its targets.
+        path: Where it holds its input.
+        plan: What is mixed.
+
+    Returns:
+        What is to be noted on.
+    """
+    notes = Notes(len(targets[0]))
+    if not _is_compiled(module):  # of watched tensors it would trace graphs of their own
+        mixed = recognised_input(batch, path) if plan.layer == INPUT else []
+        others = rest(batch, notes.size, [*targets, *mixed])
+        watch(notes, {path: t for path, t in others.items() if not is_condition(path)})
+    return notes
+
+
+def findings(
+    notes: Notes,
+    layer: str,
+    batch: Any,
+    target: Path | Sequence[Path] | None,
+    input: Path | None,  # noqa: A002 - the field's word
+) -> Iterator[tuple[Any, str]]:
+    """What was noticed of the entries of a batch, as what it is about and a sentence.
+
+    Args:
+        notes: On a step.
+        layer: Which was mixed.
+        batch: The batch.
+        target: Where the batch holds its target.
+        input: Where it holds its input.
+    """
+    targets = places(batch, find_targets(batch, target))
+    inputs = places(batch, recognised_input(batch, input))
+    moves = [] if notes.has_moved_target else sorted(notes.moves, key=str)
+    for note in moves:
+        yield ("rows", note.entry), of_move(note, layer)
+    for note in sorted(notes.meetings, key=str):
+        if note.entry not in {move.entry for move in moves}:  # which says more
+            yield note.entry, of_input(note) if note.entry in inputs else of_meeting(note, targets)
+
+
+def _deviation(trainer: Trainer, trial: Trial) -> float | None:
+    """How far the loss for the partner's target is off, 0 up to rounding; None if unknown."""
+    module = trainer.lightning_module
+    if trainer.world_size > 1 or not module.automatic_optimization:
+        return None
+    try:
+        with unheard(module, trainer):
+            sides = trial.paired().sides
+            own, partners = (trial.naive(partners=each).loss for each in (False, True))
+    except Exception:  # not every step can be run again
+        return None
+    if sides is None:
+        return None
+    scale = max(abs(own), abs(partners), 1e-12)
+    noise, deviation = abs(sides[0] - own) / scale, abs(sides[1] - partners) / scale
+    if noise > NOISE:
+        return None
+    return 0.0 if deviation <= max(ROUNDING, 10 * noise) else deviation
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    if getattr(module, "_compiler_ctx", None) is not None:  # Lightning's, of a compiled module
+        return True
+    return any(
+        isinstance(each, torch._dynamo.OptimizedModule) or each._compiled_call_impl is not None
+        for each in module.modules()
+    )

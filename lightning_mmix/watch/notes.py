@@ -1,0 +1,117 @@
+"""Notes: what was noticed in a step, and where."""
+
+import weakref
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from lightning_mmix.watch.functions import Function
+from lightning_mmix.watch.places import Place, current_place, is_in_metric
+
+
+@dataclass(frozen=True)
+class Note:
+    """What a function did, and where it was called.
+
+    Attributes:
+        operation: The name of the function.
+        place: The line of the user's code.
+        entry: The path of an entry of the batch that took part; empty if none did.
+    """
+
+    operation: str
+    place: Place
+    entry: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.operation} at {self.place}"
+
+
+NOTHING: frozenset[Note] = frozenset()
+
+
+class _Step(Protocol):
+    fired: bool
+
+
+class Notes:
+    """What is noticed in a step.
+
+    Attributes:
+        size: B, the number of samples.
+        step: The step.
+        reads: Python values and arrays that were taken of the target, and would be others of the
+            partner's.
+        moves: What put the rows of an entry into another order before the layer ran.
+        meetings: What took entries along with the target into a value of which the gradient was
+            taken.
+        has_moved_target: Whether the target's rows were put into another order before that, too.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.step: _Step | None = None
+        self.reads: set[Note] = set()
+        self.moves: set[Note] = set()
+        self.meetings: set[Note] = set()
+        self.has_moved_target = False
+        self.lent: list[weakref.ref[Tensor]] = []
+
+    @property
+    def has_fired(self) -> bool:
+        """Whether the step's layer has run."""
+        return self.step is not None and self.step.fired
+
+    def read(self, func: Function, first: Any, second: Any) -> None:
+        """Note that a value is taken of the first of two sides, if the second has another."""
+        if _differ(first, second) and not is_in_metric():
+            self.reads.add(Note(_name(func), current_place()))
+
+    def moved(
+        self, func: Function, before: Tensor, after: Tensor, entries: Iterable[str] = ()
+    ) -> None:
+        """Note that a function has put rows into another order, if it has, and the layer not run.
+
+        Args:
+            func: The function.
+            before: What it took, with rows.
+            after: What it gave.
+            entries: Those of the batch whose rows they are; none if they are the target's.
+        """
+        if self.has_fired or not self._have_moved(before, after):
+            return
+        if not entries:
+            self.has_moved_target = True
+        notes = {Note(_name(func), current_place(), entry) for entry in entries}
+        self.moves |= notes
+
+    def meeting(self, func: Function, entries: Iterable[str]) -> frozenset[Note]:
+        """What is to be kept of a function that took entries of the batch along with the target."""
+        place = current_place()
+        return frozenset(Note(_name(func), place, entry) for entry in entries)
+
+    def _have_moved(self, before: Tensor, after: Tensor) -> bool:
+        if before.ndim != after.ndim or not before.shape[:1] == after.shape[:1] == (self.size,):
+            return False
+        old, new = _sums(before), _sums(after)
+        return not torch.equal(old, new) and torch.equal(old.sort().values, new.sort().values)
+
+
+def _sums(rows: Tensor) -> Tensor:
+    # of the sorted values, so that a row that is only flipped has the same
+    flat = rows.detach().cpu().reshape(len(rows), -1)
+    return flat.sort(1).values.double().sum(1)
+
+
+def _differ(first: Any, second: Any) -> bool:
+    if not isinstance(first, Tensor):
+        return bool(first != second)
+    return first.shape != second.shape or not torch.equal(first, second)
+
+
+def _name(func: Function) -> str:
+    owner = getattr(getattr(func, "__self__", None), "__name__", "")
+    return f".{owner}" if func.__name__ in ("__get__", "__set__") else func.__name__.strip("_")

@@ -1,0 +1,95 @@
+"""What was noticed, in sentences: what it is, what follows, and what to do."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+from lightning_mmix.core.trees import Path
+from lightning_mmix.watch.notes import Note
+
+
+def of_meeting(note: Note, targets: Sequence[Path]) -> str:
+    """Of an entry of the batch that the loss takes along with the target.
+
+    Args:
+        note: What took them.
+        targets: The paths of the targets.
+    """
+    named = ", ".join(map(_quoted, [*targets, note.entry]))
+    return (
+        f"{_taken_along(note)}; if it belongs to the target, as weights, lengths and masks of it "
+        f"do, name it, target=[{named}]; if the target is transformed by it, do that in "
+        "on_after_batch_transfer"
+    )
+
+
+def of_input(note: Note) -> str:
+    """Of the input, which the loss takes along with the target.
+
+    Args:
+        note: What took them.
+    """
+    return (
+        f"{_taken_along(note)}; if the target is transformed by the input, do that in "
+        "on_after_batch_transfer, so that the partner's is transformed by the partner's; if the "
+        "output is, no layer before it is a cut of the step"
+    )
+
+
+def of_move(note: Note, layer: str) -> str:
+    """Of rows of the batch that were put into another order before the layer ran."""
+    return (
+        f"the rows of entry {note.entry!r} of the batch were put into another order ({note}) "
+        f"before layer {layer!r} ran, and those of the target were not, so hidden states and "
+        "labels are mixed with those of other samples; put both in order in "
+        "on_after_batch_transfer"
+    )
+
+
+def of_reads(reads: Iterable[Note], deviation: float | None) -> str:
+    """Of Python values of the target that the loss depends on.
+
+    Args:
+        reads: Where they were taken.
+        deviation: How far the loss for the partner's target is off, relative to it; None if it is
+            not known whether it is.
+    """
+    places = " and ".join(sorted(map(str, reads)))
+    if deviation is None:
+        effect = "a loss that depends on it is not exact for the partner's"
+    elif math.isfinite(deviation):
+        effect = f"the loss for the partner's is off by {deviation:.2g} of it"
+    else:
+        effect = "the loss for the partner's is not finite"
+    return (
+        f"a Python value or array was taken of what the target gives ({places}), which is that of "
+        f"the sample's own label, so {effect}; keep it a tensor, or use ManifoldMixupMixin or "
+        "mixed_loss"
+    )
+
+
+def of_idle_layer(layer: str) -> str:
+    """Of a layer that was drawn and did not run."""
+    return (
+        f"layer {layer!r} was drawn but did not run in this training step, so neither hidden "
+        "states nor loss were mixed"
+    )
+
+
+def of_no_loss(layer: str) -> str:
+    """Of a step that mixed hidden states and gave no loss to train on."""
+    return (
+        f"no gradient was taken of a loss, though the hidden state of layer {layer!r} was mixed: "
+        "what the training step keeps of the network's output is mixed, and the labels are not; "
+        "return the loss, or do this without ManifoldMixup"
+    )
+
+
+def _taken_along(note: Note) -> str:
+    return (
+        f"the loss takes the target along with entry {note.entry!r} of the batch ({note}), which "
+        "stays the sample's own where the target is the partner's"
+    )
+
+
+def _quoted(path: Path) -> str:
+    return str(path) if str(path).isdigit() else repr(path)

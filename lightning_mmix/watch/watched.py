@@ -1,0 +1,128 @@
+"""The watched tensor: it knows from which entries of the batch it was computed."""
+
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from lightning_mmix.core.trees import tensors
+from lightning_mmix.watch.functions import Function, is_in_place, may_move_rows
+from lightning_mmix.watch.notes import Notes
+from lightning_mmix.watch.places import is_in_network
+
+_OF_ORDINARY = (Tensor.__deepcopy__, Tensor.__format__)  # of a subclass they refuse
+
+
+class Watched(Tensor):
+    """A tensor of the batch other than its target, or what was computed from one outside a network.
+
+    It is computed with like any other tensor. What a network makes of it is not watched.
+    """
+
+    entries: frozenset[str]
+    notes: Notes
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Function, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
+        """Run ``func``, and watch what it gives, unless a paired tensor is in charge."""
+        if any(getattr(each, "meets_watched", False) for each in types):
+            return NotImplemented
+        is_foreign = any(each not in (cls, Tensor, torch.nn.Parameter) for each in types)
+        if is_foreign or func in _OF_ORDINARY:
+            return func(*plain(args), **plain(kwargs or {}))
+        return _run(func, args, kwargs or {})
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return plain(self).__reduce_ex__(protocol)
+
+
+def watch(notes: Notes, entries: Mapping[str, Tensor]) -> None:
+    """Watch tensors of a batch until :func:`let_go`, but those that are the same in all rows.
+
+    Args:
+        notes: Of the step.
+        entries: By their path in the batch, each with a row for each sample.
+    """
+    for path, tensor in entries.items():
+        if type(tensor) is Tensor and tensor.layout is torch.strided and _differs(tensor):
+            _mark(tensor, notes, frozenset([path]))
+
+
+def let_go(notes: Notes) -> None:
+    """Make all that was watched ordinary tensors again."""
+    while notes.lent:
+        tensor = notes.lent.pop()()
+        if type(tensor) is Watched:
+            let_go_of(tensor)
+
+
+def let_go_of(tensor: Watched) -> None:
+    """Make a watched tensor an ordinary one again."""
+    del tensor.entries, tensor.notes
+    tensor.__class__ = Tensor  # type: ignore[assignment]  # it is ordinary now
+
+
+def watched_in(*trees: Any) -> list[Watched]:
+    """The watched tensors in trees of arguments."""
+    return [tensor for tree in trees for tensor in tensors(tree) if isinstance(tensor, Watched)]
+
+
+def entries_of(found: Iterable[Watched]) -> frozenset[str]:
+    """The entries of the batch from which watched tensors were computed."""
+    entries: frozenset[str] = frozenset()
+    return entries.union(*(tensor.entries for tensor in found))
+
+
+def plain(tree: Any) -> Any:
+    """A tree of arguments in which no tensor is watched."""
+    if isinstance(tree, Watched):
+        with torch._C.DisableTorchFunctionSubclass():
+            return tree.as_subclass(Tensor)
+    if isinstance(tree, tuple | list):
+        return getattr(tree, "_make", type(tree))([plain(each) for each in tree])
+    return {key: plain(tree[key]) for key in tree} if isinstance(tree, dict) else tree
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # nothing is watched in a graph
+def _run(func: Function, args: Any, kwargs: Any) -> Any:
+    found = watched_in(args, kwargs)
+    with torch._C.DisableTorchFunctionSubclass():
+        result = func(*args, **kwargs)
+        if found:
+            _follow(func, args, result, found)
+    return result
+
+
+def _follow(func: Function, args: Any, result: Any, found: list[Watched]) -> None:
+    notes, entries = found[0].notes, entries_of(found)
+    if may_move_rows(func) and isinstance(result, Tensor) and isinstance(args[0], Watched):
+        notes.moved(func, args[0], result, args[0].entries)
+    if is_in_network():
+        return
+    made = [] if is_in_place(func) else [t for t in tensors(result) if type(t) is Tensor]
+    # whatever the rows went with before, such as who was flipped, is theirs
+    others = [] if notes.has_fired else [t for t in tensors(args) if _goes_with(t, found[0], notes)]
+    for tensor in [*made, *others, *(t._base for t in others if t._is_view())]:
+        if type(tensor) is Tensor:
+            _mark(tensor, notes, entries)
+
+
+def _goes_with(tensor: Tensor, rows: Tensor, notes: Notes) -> bool:
+    if type(tensor) is not Tensor or tensor.requires_grad or tensor.shape[:1] != (notes.size,):
+        return False
+    is_along = tensor.ndim == rows.ndim or tensor.dtype == torch.bool
+    return is_along and rows.shape[:1] == (notes.size,) and _differs(tensor)
+
+
+def _mark(tensor: Tensor, notes: Notes, entries: frozenset[str]) -> None:
+    tensor.__class__ = Watched
+    tensor.entries, tensor.notes = entries, notes  # type: ignore[attr-defined]  # it is watched now
+    notes.lent.append(weakref.ref(tensor))
+
+
+def _differs(tensor: Tensor) -> bool:
+    return bool((tensor != tensor[:1]).any())

@@ -1,0 +1,166 @@
+import copy
+import re
+import sys
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fitting import InFront, Net, batches, loader, trainer
+from torch import nn
+
+from lightning_mmix import ManifoldMixup, check
+from lightning_mmix.training.module import ManifoldMixupClassifier
+
+X, Y = batches(size=6)[0]
+WEIGHT = torch.linspace(0.1, 1, 6)
+
+
+class Steps(Net):
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def training_step(self, batch, batch_idx):
+        return self.step(self, batch)
+
+
+def checked(module, data=(X, Y), **kwargs):
+    mixup = ManifoldMixup(layers=["input", "net.0"], **kwargs)
+    return check(module, loader([data]), mixup=mixup, trainer=trainer())
+
+
+def test_a_step_that_is_mixed_exactly_is_proven_at_every_layer(float64):
+    found = checked(Net(), (X.double(), Y))
+    assert (found.targets, found.inputs, found.findings) == (["1"], ["0"], [])
+    assert [each.layer for each in found.agreements] == ["input", "net.0"]
+    assert all(each.loss_digits > 12 and each.gradient_digits > 12 for each in found.agreements)
+    assert found.is_exact
+    assert found.summary.startswith("target: 1; input: 0. The training step ran 6 times: at each")
+
+
+@pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true"])
+def test_it_is_proven_in_the_precision_of_the_trainer(precision):
+    mixup = ManifoldMixup(layers=["net.0"])
+    found = check(Net(), loader(batches()), mixup=mixup, trainer=trainer(precision=precision))
+    assert found.is_exact
+
+
+@pytest.mark.parametrize("module", [InFront(), ManifoldMixupClassifier(Net().net, 5)])
+def test_a_module_that_mixes_its_loss_itself_is_proven_too(module):
+    found = check(module, loader(batches()), trainer=trainer())
+    assert found.is_exact, found.findings
+    assert all(each.loss_digits > 5 for each in found.agreements)
+
+
+def weighs(module, batch):
+    x, y, weight = batch
+    return (weight * F.cross_entropy(module(x), y, reduction="none")).mean()
+
+
+def takes_values(module, batch):
+    x, y = batch
+    weight = torch.tensor([1.0 + int(label) for label in y])
+    return (weight * F.cross_entropy(module(x), y, reduction="none")).mean()
+
+
+def sorts(module, batch):
+    x, y = batch
+    order = x[:, 0].argsort()
+    return F.cross_entropy(module(x[order])[order.argsort()], y)
+
+
+def divides(module, batch):
+    x, y = batch
+    return F.mse_loss(module(x)[:, 0], y / x.std(1))
+
+
+def draws(module, batch):
+    x, y = batch
+    draws.count += 1
+    return F.cross_entropy(module(x), y) * draws.count
+
+
+draws.count = 0
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "said"),
+    [
+        (weighs, (X, Y, WEIGHT), r"entry '2' of the batch \(mul at test_check.py:"),
+        (takes_values, (X, Y), r"a Python value .* \(int at test_check.py:.*is off by"),
+        (sorts, (X, Y), r"put into another order \(getitem at test_check.py:"),
+        (divides, (X, Y.float()), r"entry '0' of the batch \(div at test_check.py:"),
+        (lambda module, batch: None, (X, Y), "at layer 'net.0': .* returned no loss"),
+        (lambda module, batch: module(batch[0]).sum(), (X, Y), "mixed, but the loss was not"),
+        (draws, (X, Y), "differs from the naive form; none of the known reasons was noticed"),
+        (lambda module, batch: 1 / 0, (X, Y), "at layer 'net.0': ZeroDivisionError"),
+    ],
+)
+def test_where_it_is_not_the_reason_is_told(step, batch, said):
+    target = 1 if len(batch) > 2 else None
+    mixup = ManifoldMixup(layers=["net.0"], target=target)
+    found = check(Steps(step), loader([batch]), mixup=mixup, trainer=trainer())
+    assert not found.is_exact
+    (finding,) = found.findings
+    assert re.search(said, finding), finding
+
+
+def test_of_two_views_the_target_is_asked_about():
+    with pytest.raises(ValueError, match="looks like another one"):
+        checked(Net(), (X, X.clone()))
+
+
+def test_a_layer_whose_rows_move_in_forward_is_not_mixed():
+    class Sorts(Net):
+        def forward(self, x):
+            order = x[:, 0].argsort()
+            return self.net(x[order])[order.argsort()]
+
+    with pytest.raises(ValueError, match=r"layer 'net.0' .* no cut"):
+        checked(Sorts())
+
+
+def test_nothing_is_trained_logged_or_printed_and_all_is_put_back(capsys, tmp_path):
+    class Untidy(Net):
+        def __init__(self):
+            super().__init__()
+            self.net.insert(1, nn.BatchNorm1d(6))
+            self.count, self.kept = 0, []
+
+        def training_step(self, batch, batch_idx):
+            self.count += 1
+            self.kept.append(batch[1])
+            sys.stdout.write("printed")
+            self.log("loss", 1.0, prog_bar=True)
+            return super().training_step(batch, batch_idx)
+
+    module = Untidy()
+    before, random = copy.deepcopy(module.state_dict()), torch.get_rng_state()
+    made = trainer(enable_checkpointing=True, enable_progress_bar=True, default_root_dir=tmp_path)
+    callbacks = list(made.callbacks)
+    found = check(module, loader(batches()), mixup=ManifoldMixup(layers=["net.0"]), trainer=made)
+    assert found.is_exact
+    torch.testing.assert_close(module.state_dict(), before, atol=0, rtol=0)
+    assert torch.equal(torch.get_rng_state(), random)
+    assert (module.count, module.kept) == (0, [])
+    assert not any(each._forward_hooks for each in module.modules())
+    assert made.callbacks == callbacks
+    assert list(tmp_path.iterdir()) == []
+    assert "printed" not in capsys.readouterr().out
+
+
+def test_what_optimises_by_hand_or_in_several_processes_is_refused():
+    class Manual(Net):
+        automatic_optimization = False
+
+    with pytest.raises(ValueError, match="optimises by itself, so it can't be run without"):
+        checked(Manual())
+    with pytest.raises(ValueError, match="runs in one process, but the Trainer has several"):
+        check(Net(), loader(batches()), trainer=trainer(devices=2, strategy="ddp_spawn"))
+
+
+def test_a_batch_of_one_and_no_batch_are_refused():
+    with pytest.raises(ValueError, match="expected a batch of two or more samples"):
+        checked(Net(), (X[:1], Y[:1]))
+    with pytest.raises(ValueError, match="there was no batch to check"):
+        check(Net(), loader(batches()), trainer=trainer(limit_train_batches=0))
