@@ -31,11 +31,6 @@ def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return _rebuilt(tree, changed)
 
 
-def few_rows(tree: Any, size: int, count: int) -> Any:
-    """The tree with each tensor of ``size`` rows cut down to its first ``count``."""
-    return mapped(tree, lambda t: t[:count] if t.shape[:1] == (size,) else t)
-
-
 def entries(tree: Any) -> list[tuple[Any, Any]]:
     """What a mapping, dataclass, namedtuple or sequence holds, by key; of anything else nothing."""
     if type(tree) in (tuple, list):  # most batches

@@ -8,14 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from lightning_mmix.core.batch import TARGET_KEYS, find_input
-from lightning_mmix.core.trees import (
-    Path,
-    describe,
-    entries,
-    few_rows,
-    tensors,
-)
+from lightning_mmix.core.trees import Path, describe, entries, tensors
 from lightning_mmix.cuts.probe import ROWS, Probe
+from lightning_mmix.cuts.rows import few_rows
 
 
 class NoForwardError(ValueError):
