@@ -43,11 +43,6 @@ def copied(tree: Any) -> Any:
     return _rebuilt(tree, {key: copied(part) for key, part in entries(tree)})
 
 
-def few_rows(tree: Any, size: int, count: int) -> Any:
-    """The tree with each tensor of ``size`` rows cut down to its first ``count``."""
-    return mapped(tree, lambda t: t[:count] if t.shape[:1] == (size,) else t)
-
-
 def located(tree: Any, path: str = "") -> Iterator[tuple[str, Tensor]]:
     """All tensors in a tree with their dotted paths, as :func:`follow` takes them."""
     if isinstance(tree, Tensor):

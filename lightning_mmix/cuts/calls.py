@@ -9,14 +9,9 @@ from torch import Tensor, nn
 
 from lightning_mmix.core.batch import find_input
 from lightning_mmix.core.names import kind
-from lightning_mmix.core.trees import (
-    Path,
-    describe,
-    entries,
-    few_rows,
-    tensors,
-)
+from lightning_mmix.core.trees import Path, describe, entries, tensors
 from lightning_mmix.cuts.probe import ROWS, Probe
+from lightning_mmix.cuts.rows import few_rows
 
 
 class NoForwardError(ValueError):

@@ -6,16 +6,18 @@ import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.core.layers import INPUT, select
+from lightning_mmix.core.layers import INPUT, named_layers, select
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import describe, mapped, tensors
+from lightning_mmix.cuts.order import Seen, other_noise, reasons
 from lightning_mmix.cuts.recording import Recording
+from lightning_mmix.cuts.rows import TOLERANCE, Watch, are_telling, deviation
 from lightning_mmix.cuts.signal import Edge, Graph, Lookups, Work, edge, is_signal, sprouted
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.snapshot import evaluating
@@ -25,7 +27,6 @@ from lightning_mmix.pairing.step import Step
 Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
 
 ROWS = 5  # few, and no size that other dimensions of networks have
-TOLERANCE = 0.01  # of a deviation, which is about 0 for a cut
 
 
 class Probe:
@@ -100,7 +101,8 @@ class Probe:
             without effect. None if the output does not tell.
         """
         first = next(filter(is_signal, tensors(self._inputs)), None) if INPUT in names else None
-        if not any(map(self._is_telling, self._reference)):  # made before there is a gate
+        reference = self._reference  # made before there is a gate
+        if not any(are_telling(before, self._order) for before in reference):
             return None
         with ExitStack() as stack:
             for name in set(names) - {INPUT}:
@@ -159,7 +161,28 @@ class Probe:
         self._recorded = [leaf.detach() for leaf in outputs]
         self._content = lookups.content
         graph = Graph([edge(leaf) for leaf in outputs if leaf.requires_grad], sources)
-        return {INPUT: self._input_site(graph, first), **recording.sites(graph)}
+        sites = {INPUT: self._input_site(graph, first), **recording.sites(graph)}
+        before = Seen.of(recording, self._inputs, outputs)
+        return {**sites, **self._out_of_order(sites, before)}
+
+    def _out_of_order(self, sites: Mapping[str, Site], before: Seen) -> dict[str, Site]:
+        """The layers that would be cuts, if their rows were those of the batch."""
+        cuts = {name for name, site in sites.items() if site.is_cut is not False}
+        modules = {name: m for name, m in named_layers(self._model).items() if name in cuts}
+        found = reasons(before, self._inputs, self._size, partial(self._seen, modules))
+        return {
+            name: replace(sites[name], is_cut=False, reason=reason)
+            for name, reason in found.items()
+            if name in cuts
+        }
+
+    def _seen(self, modules: Mapping[str, nn.Module], inputs: Inputs) -> Seen:
+        watch, noise = Watch(modules, self._size), other_noise(self._recorded)
+        try:
+            outputs = self._run(inputs, torch.no_grad(), noise, watch)
+        except Exception:  # a network may refuse rows in another order
+            return Seen({}, [])
+        return Seen.of(watch, inputs, outputs)
 
     def _input_site(self, graph: Graph, first: list[Edge]) -> Site:
         tensor = next(filter(is_signal, tensors(self._inputs)), None)
@@ -173,19 +196,8 @@ class Probe:
 
     def _deviation(self, exchanged: Callable[[Tensor], bool], times: int = 1) -> float | None:
         """The largest deviation of an output, relative to the distance between its rows."""
-        values = self._values(exchanged)
-        if [value.shape for value in values] != [before.shape for before in self._reference]:
-            return None
-        pairs = zip(values, self._reference, strict=True)
         order = torch.arange(self._size).roll(times)
-        return max(_ratio(*pair, order) for pair in pairs if self._is_telling(pair[1]))
-
-    def _is_telling(self, before: Tensor) -> bool:
-        """Whether the rows of an output differ, and by much more than rounding."""
-        if before.shape[:1] != (self._size,):
-            return False
-        much = math.sqrt(torch.finfo(before.dtype).eps) * float(before.abs().max())
-        return _distance(before, before[self._order]) > much
+        return deviation(self._values(exchanged), self._reference, order)
 
     def _values(self, exchanged: Callable[[Tensor], bool]) -> list[Tensor]:
         """The outputs, with some of the signal exchanged between the rows.
@@ -233,12 +245,3 @@ def call(network: nn.Module, inputs: Inputs) -> Any:
 
 def _cut(site: Site) -> Site:
     return replace(site, is_cut=True, reason="")
-
-
-def _ratio(found: Tensor, before: Tensor, order: Tensor) -> float:
-    return _distance(found, before[order]) / _distance(before, before[order])
-
-
-def _distance(one: Tensor, other: Tensor) -> float:
-    exact = torch.complex128 if one.is_complex() else torch.float64
-    return float(torch.linalg.vector_norm(one.cpu().to(exact) - other.cpu().to(exact)))

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from typing_extensions import override
 
-from lightning_mmix.core.layers import named_layers, takes_hooks
+from lightning_mmix.core.layers import named_layers
 from lightning_mmix.core.trees import tensors
+from lightning_mmix.cuts.rows import Watch
 from lightning_mmix.cuts.signal import Edge, Graph, Work, differs, edge, is_signal
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.pairing.gates import changed
@@ -32,7 +33,7 @@ class _End:
     problem: str
 
 
-class Recording:
+class Recording(Watch):
     """Watches the layers of a model, within a context, during one forward pass.
 
     Args:
@@ -42,25 +43,11 @@ class Recording:
     """
 
     def __init__(self, model: nn.Module, size: int, work: Work) -> None:
-        self._modules = named_layers(model)
-        self._size = size
+        super().__init__(named_layers(model), size)
         self._ends: dict[str, list[_End]] = {}
         self._work = work
-        self._handles: list[RemovableHandle] = []
 
-    def __enter__(self) -> "Recording":
-        for name, module in self._modules.items():
-            if takes_hooks(module):
-                watch = _Watch(self, name)
-                # first, where a gate will stand
-                handle = module.register_forward_hook(watch, prepend=True, with_kwargs=True)
-                self._handles.append(handle)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-
+    @override
     def note(self, name: str, module: nn.Module, inputs: Any, output: Any) -> Any:
         """Note what a layer puts out, before an in-place operation changes it.
 
@@ -73,9 +60,10 @@ class Recording:
         def keep(state: Tensor, dim: int) -> Tensor:
             own = state.clone() if edge(state) in entered else state
             hidden.append((own, dim))
+            self.keep(name, own, dim)
             return own
 
-        output = changed(module, output, self._size, keep)
+        output = changed(module, output, self.size, keep)
         end = _End(
             shape=_shape_of_a_sample(*hidden[0]) if hidden else None,
             edges=[edge(state) for state, _ in hidden if state.requires_grad],
@@ -116,17 +104,6 @@ class Recording:
         depth = ends[-1].flops / total if total else (place + 1) / (len(self._ends) + 1)
         is_cut, reason = _verdict(ends, graph)
         return Site(name, type(module).__name__, ends[-1].shape, depth, is_cut, reason)
-
-
-@dataclass(frozen=True)
-class _Watch:
-    """The forward hook of one layer."""
-
-    recording: Recording
-    name: str
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        return self.recording.note(self.name, module, (args, kwargs), output)
 
 
 def _verdict(ends: list[_End], graph: Graph) -> tuple[bool | None, str]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from lightning_mmix.core.layers import INPUT
-from lightning_mmix.core.trees import few_rows, tensors
+from lightning_mmix.core.trees import tensors
 from lightning_mmix.cuts.probe import ROWS, Inputs, Probe
+from lightning_mmix.cuts.rows import few_rows
 from lightning_mmix.cuts.sites import Site, choose, nearest_cuts, neighbours
 
 
@@ -37,6 +38,11 @@ def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
     is exchanged in the same way. Where the graph is blind to some layer, all cuts are tested
     so, too; the cautious verdict counts.
 
+    A layer's rows have to be those of the batch. So a pass is made with the inputs moved on by one
+    row: a layer that does not follow, though the network's output does, has its rows in another
+    order, as behind a sort by length, or is not batch-first. Rows of equal length, and noise, do
+    not tell.
+
     The signal is what is floating point, or looked up in an embedding and different between the
     rows. Other integers and booleans, such as masks and lengths, are no signal. What runs in
     training only, such as an auxiliary head, is not seen. The model, its gradients and the global
@@ -45,7 +51,7 @@ def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
     Args:
         model: Any module.
         inputs: Two or more samples: a tensor, a tuple of arguments or a mapping of keyword
-            arguments, the batch first. The first five are used.
+            arguments, the batch first. Five are used, of different lengths if there are some.
 
     Returns:
         Every layer's verdict, with the shape of its hidden state and its depth.

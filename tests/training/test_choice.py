@@ -65,12 +65,12 @@ def test_auto_mixes_the_input_and_two_stages_of_an_unedited_module():
     assert callback.plan.layer in callback.layers_
 
 
-def test_the_test_costs_two_forward_passes_in_a_fit():
+def test_the_test_costs_three_forward_passes_in_a_fit():
     data = batches(3)
     assert forwards(Residual(), data=data) == 3
-    assert forwards(Residual(), ManifoldMixup(), data=data) == 5
+    assert forwards(Residual(), ManifoldMixup(), data=data) == 6
     named = ManifoldMixup(layers=["net.layer*", "net.stem"])
-    assert forwards(Residual(), named, data=data) == 5
+    assert forwards(Residual(), named, data=data) == 6
     assert forwards(Residual(), ManifoldMixup(layers=["net.stem"], verify=False), data=data) == 3
 
 
@@ -231,6 +231,42 @@ def test_an_input_of_which_the_place_is_not_known_is_not_mixed_by_auto():
     assert callback.layers_ == ["net.1"]
 
 
+class Sorts(Net):
+    """Sorts its batch by length, packs it, and puts the outputs back in order."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.rnn = nn.Embedding(9, 4), nn.LSTM(4, 3, batch_first=True)
+        self.head = nn.Linear(3, 5)
+
+    def forward(self, x, lengths):
+        lengths, order = lengths.sort(descending=True)
+        packed = nn.utils.rnn.pack_padded_sequence(self.embed(x[order]), lengths, batch_first=True)
+        return self.head(self.rnn(packed)[1][0][-1])[order.argsort()]
+
+    def training_step(self, batch, batch_idx):
+        x, lengths, y = batch
+        return F.cross_entropy(self(x, lengths), y)
+
+    def on_after_backward(self):
+        pass
+
+
+def test_layers_behind_a_sort_by_length_are_refused():
+    lengths = torch.tensor([2, 5, 3, 7, 4, 6])
+    ids = torch.randint(1, 9, (6, 7)) * (torch.arange(7) < lengths[:, None])
+    data = [[ids, lengths, batches()[0][1]]]
+    with pytest.raises(ValueError, match='layers="auto" found no layer through which all'):
+        fit(Sorts(), ManifoldMixup(target=2), data=data)
+    message = (
+        "layer 'embed' has its rows in another order than the batch, so it is no cut of the "
+        "network and can't be mixed exactly; there is no cut before or after it; verify=False "
+        "turns this test off"
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        fit(Sorts(), ManifoldMixup(layers=["embed"], target=2), data=data)
+
+
 class Dictionary(Net):
     def forward(self, grid):
         return self.net(grid)
@@ -365,6 +401,6 @@ def test_a_choice_fits_the_same_question_about_a_model_with_its_layers(tmp_path)
 
 def test_a_second_fit_with_another_model_chooses_anew():
     callback = ManifoldMixup()
-    assert forwards(Residual(), callback) == forwards(Residual(), callback) == 3
+    assert forwards(Residual(), callback) == forwards(Residual(), callback) == 4
     fit(Net(), callback)
     assert callback.layers_ == ["input", "net.1"]
