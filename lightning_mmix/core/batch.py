@@ -8,7 +8,13 @@ from torch import Tensor
 from torch.utils.data import BatchSampler, DistributedSampler
 
 from lightning_mmix.core.names import kind
-from lightning_mmix.core.search import one_of, one_tensor, refuse_one_each, search_targets
+from lightning_mmix.core.search import (
+    is_plain_pair,
+    one_of,
+    one_tensor,
+    refuse_one_each,
+    search_targets,
+)
 from lightning_mmix.core.trees import Path, describe, entries, follow, tensors
 
 INPUT_KEYS = ("image", "x", "input", "inputs", "pixel_values")
@@ -67,6 +73,8 @@ def find_input(batch: Any, path: Path | None = None) -> Tensor:
     """
     if path is not None:
         return one_tensor(follow(batch, path, "input"), batch, "input")
+    if is_plain_pair(batch):
+        return batch[0]  # type: ignore[no-any-return]  # a tensor
     held = dict(entries(batch))
     likely = [key for key in INPUT_KEYS if key in held] or [
         key

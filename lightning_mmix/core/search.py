@@ -26,6 +26,8 @@ def search_targets(batch: Any, *, along: bool) -> list[Tensor]:
         ValueError: If none is recognised, or what is found may be something else.
         TypeError: If what is found is no tensor, or one for each sample.
     """
+    if is_plain_pair(batch):
+        return [batch[1]]
     held = dict(entries(batch))
     key = _target_key(batch, held)
     targets = _tensors_in(held[key], batch, held)
@@ -37,6 +39,15 @@ def search_targets(batch: Any, *, along: bool) -> list[Tensor]:
     _refuse_shared(batch, targets, apart)
     _refuse_view(batch, key, held[key], apart)
     return list({id(target): target for target in targets}.values())
+
+
+def is_plain_pair(batch: Any) -> bool:
+    """Whether a batch is a pair of tensors that are not alike, as most are: input and target."""
+    if type(batch) not in (tuple, list) or len(batch) != 2:
+        return False
+    first, second = batch
+    are_tensors = isinstance(first, Tensor) and isinstance(second, Tensor)
+    return are_tensors and (first.dtype != second.dtype or first.shape != second.shape)
 
 
 def _target_key(batch: Any, held: Held) -> Any:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from lightning_mmix.core.plan import MixPlan
-from lightning_mmix.watch.notes import Note, Notes
+from lightning_mmix.watch.notes import Notes
 from lightning_mmix.watch.watched import let_go
 
 
@@ -47,12 +47,6 @@ class Step:
         self._model = model
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
         self._paired: list[weakref.ref[Tensor]] = []
-
-    def differentiate(self, notes: frozenset[Note]) -> None:
-        """Note that a gradient is taken, and what was noted on the value of which it is."""
-        self.went_backward = True
-        if self.notes is not None:
-            self.notes.meetings |= notes
 
     @property
     def is_mixing(self) -> bool:

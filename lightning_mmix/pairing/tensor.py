@@ -163,13 +163,14 @@ def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
 
 def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     """Take gradients of the mix, unless they are part of a loss themselves."""
-    if func in (Tensor.backward, torch.autograd.backward, torch.autograd.grad):
-        step.differentiate(notes_of(paired_in(args[:1])))
-    if func in (Tensor.backward, torch.autograd.backward):
-        # not by way of on_own_value: an autograd.Function's backward still forks
-        return func(*ordinary(args[:1]), *mixes(args[1:]), **mixes(kwargs))
-    if func is not torch.autograd.grad:
+    is_backward = func in (Tensor.backward, torch.autograd.backward)
+    if not is_backward and func is not torch.autograd.grad:
         return NotImplemented
+    step.went_backward = True
+    if step.notes is not None:
+        step.notes.meetings |= notes_of(paired_in(args[:1]))
+    if is_backward:  # not by way of on_own_value: an autograd.Function's backward still forks
+        return func(*ordinary(args[:1]), *mixes(args[1:]), **mixes(kwargs))
     if not kwargs.get("create_graph") and any(map(step.owns, tensors_in(args[1:2]))):
         return func(*ordinary(args[:2]), *mixes(args[2:]), **mixes(kwargs))
     step.gave_paired = True

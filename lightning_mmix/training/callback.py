@@ -182,7 +182,7 @@ class ManifoldMixup(Callback):
         gates, step = self._gates, self._disarm()
         if gates is None or step is None:
             return
-        if trainer.global_step > self._global_step and _trained_on_no_target(step, pl_module):
+        if _took_no_gradient(step, pl_module) and trainer.global_step > self._global_step:
             raise unused_target(step.plan)
         self._watcher.report(trainer, gates, step, batch_idx)
 
@@ -241,7 +241,8 @@ def mixups_of(trainer: Trainer) -> list[ManifoldMixup]:
     return [each for each in callbacks if isinstance(each, ManifoldMixup)]
 
 
-def _trained_on_no_target(step: Step, pl_module: LightningModule) -> bool:
+def _took_no_gradient(step: Step, pl_module: LightningModule) -> bool:
     # of manual optimisation; automatic has passed on_before_backward
-    is_manual = not pl_module.automatic_optimization and not mixes_loss_itself(pl_module)
-    return is_manual and step.fired and not step.went_backward
+    if step.went_backward or not step.fired or pl_module.automatic_optimization:
+        return False
+    return not mixes_loss_itself(pl_module)

@@ -82,20 +82,17 @@ class Watcher:
             batch_idx: The batch's position.
         """
         batch, self._batch = self._batch, None
-        module = trainer.lightning_module
-        if not step.fired:
-            self.say(of_idle_layer(step.plan.layer), "idle")
-        elif mixes_loss_itself(module):
-            return
-        elif not step.went_backward:
-            self._untrained = step.plan.layer
-            if module.automatic_optimization:
-                self.report_epoch()
-        else:
+        if step.fired and step.went_backward:
             self._has_trained = True
             if step.notes is not None:
                 self._report_notes(step.notes, step.plan.layer, batch)
                 self._report_reads(trainer, gates, step, batch, batch_idx)
+        elif not step.fired:
+            self.say(of_idle_layer(step.plan.layer), "idle")
+        elif not mixes_loss_itself(trainer.lightning_module):
+            self._untrained = step.plan.layer
+            if trainer.lightning_module.automatic_optimization:
+                self.report_epoch()
 
     def report_epoch(self) -> None:
         """End an epoch: say if no step took a gradient."""

@@ -29,9 +29,9 @@ def of_input(note: Note) -> str:
         note: What took them.
     """
     return (
-        f"{_taken_along(note)}; if the target is transformed by the input, do that in "
+        f"{_taken_along(note)}; if the target is transformed by it, do that in "
         "on_after_batch_transfer, so that the partner's is transformed by the partner's; if the "
-        "output is, no layer before it is a cut of the step"
+        "output is compared with it, as an autoencoder's is, name a .clone() of it as a target, too"
     )
 
 
