@@ -276,3 +276,15 @@ def test_every_yaml_file_trains(overlay):
     (mixup,) = [c for c in made.trainer.callbacks if isinstance(c, ManifoldMixup)]
     assert mixup.plan is not None
     assert (mixup.layers == ["input"]) == (overlay == "input_mixup.yaml")
+
+
+@pytest.mark.filterwarnings("ignore:.*GPU available")
+def test_the_digits_are_proven_at_all_their_layers(capsys, tmp_path, monkeypatch):
+    pytest.importorskip("digits")
+    monkeypatch.chdir(tmp_path)
+    files = [EXAMPLES / name for name in ("digits.yaml", "manifold_mixup.yaml")]
+    cli.main(["check", *(f"--config={path}" for path in files), "--trainer.accelerator=cpu"])
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    proven = {row[0]: row[-1] for row in rows if row[:1] and row[0].startswith("net.")}
+    assert proven == dict.fromkeys(["net.layer1", "net.layer2", "net.layer3"], "yes")
+    assert list(tmp_path.iterdir()) == []

@@ -9,15 +9,11 @@ from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import are_floating, paired_in
 from lightning_mmix.pairing.step import is_inside_function
 from lightning_mmix.watch.functions import Function, is_additive, is_linear
+from lightning_mmix.watch.places import current_place
 
 LOSS_OUTSIDE_GRAPH = (
     "the loss of a mixed target runs outside the graph; compile the network rather than the whole "
     "module, or leave fullgraph=True out"
-)
-OTHER_SIZES = (
-    "the size of a tensor that was masked by the target is not the same for a sample's own label "
-    "and for its partner's; the first was taken. For an exact loss keep counts as tensors, for "
-    "example mask.sum()"
 )
 
 
@@ -74,6 +70,15 @@ def under_transform(func: Function) -> ValueError:
     return ValueError(
         f"{func.__name__} takes a mixed target within a transform of torch.func, which can't "
         "follow it; use torch.autograd.grad, ManifoldMixupMixin or mixed_loss instead"
+    )
+
+
+def other_sizes() -> str:
+    """The warning of a size that the target's mask gives, with the line that asks for it."""
+    return (
+        "the size of a tensor that was masked by the target is not the same for a sample's own "
+        f"label and for its partner's; at {current_place()} the first was taken. For an exact loss "
+        "keep counts as tensors, for example mask.sum()"
     )
 
 

@@ -36,8 +36,8 @@ from lightning_mmix.pairing.pair import (
 )
 from lightning_mmix.pairing.refusals import (
     LOSS_OUTSIDE_GRAPH,
-    OTHER_SIZES,
     of_unequal_length,
+    other_sizes,
     refuse_nonlinear,
     refuse_transforms,
 )
@@ -153,7 +153,7 @@ def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     if func is Tensor.register_hook and not is_opaque(args[0], args[0].pair):
         return hooked(args[0], *args[1:], **kwargs)
     if asks_size(func) and have_other_shapes(args[0]):
-        warnings.warn(OTHER_SIZES, stacklevel=4)
+        warnings.warn(other_sizes(), stacklevel=4)
     if func.__name__ == "__set__" and is_about_itself(func):
         return on_own_value(func, (args[0], *ordinary(args[1:])), kwargs)
     if is_about_itself(func) or looks_at_shapes_only(func, args, kwargs):

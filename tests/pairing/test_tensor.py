@@ -430,7 +430,7 @@ def test_sizes_that_differ_between_the_sides_are_said(step):
     few = paired(step)[:2]
     few = few[few < 2]
     for size in (len, torch.Tensor.numel, lambda t: t.shape):
-        with pytest.warns(UserWarning, match="masked by the target is not the same"):
+        with pytest.warns(UserWarning, match="masked by the target is not .* at test_tensor.py:"):
             size(few)
     assert is_paired(torch.zeros_like(few))
     with pytest.raises(ValueError, match="give 2 and 1 tensors, which can't be paired"):

@@ -341,6 +341,26 @@ def test_the_layers_are_shown_at_the_start_of_a_fit(capsys):
     ]
 
 
+def test_the_entries_that_are_target_and_input_are_shown(capsys):
+    class Keyed(Net):
+        def __init__(self, name):
+            super().__init__()
+            self.name = name
+
+        def training_step(self, batch, batch_idx):
+            return super().training_step((batch[self.name], batch["label"]), batch_idx)
+
+        def forward(self, x):
+            return self.net(x[self.name] if isinstance(x, dict) else x)
+
+    x, y = batches()[0]
+    for name, told in (("image", "input: image"), ("grid", "no input was recognised, so it is")):
+        batch = {name: x, "label": y, "sample_weight": torch.ones(len(y))}
+        fit(Keyed(name), ManifoldMixup(), data=[batch], enable_model_summary=True)
+        shown = " ".join(capsys.readouterr().out.split())
+        assert f"target: label, sample_weight; {told}" in shown
+
+
 def test_nothing_is_shown_without_a_model_summary(capsys):
     assert "Manifold Mixup" not in shown(capsys, enable_model_summary=False)
 

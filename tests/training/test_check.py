@@ -5,6 +5,7 @@ import sys
 import pytest
 import torch
 import torch.nn.functional as F
+import torchvision
 from fitting import InFront, Net, batches, loader, trainer
 from torch import nn
 
@@ -50,6 +51,44 @@ def test_a_module_that_mixes_its_loss_itself_is_proven_too(module):
     found = check(module, loader(batches()), trainer=trainer())
     assert found.is_exact, found.findings
     assert all(each.loss_digits > 5 for each in found.agreements)
+
+
+class Classifies(Net):
+    """A classifier of somebody else's, as a LightningModule."""
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+
+    def forward(self, *args, **kwargs):
+        return self.net(*args, **kwargs)
+
+    def training_step(self, batch, batch_idx):
+        if isinstance(batch, dict):
+            return self(**batch).loss
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+
+def test_a_torchvision_resnet_is_proven():
+    net = torchvision.models.resnet18(num_classes=5)
+    found = check(Classifies(net), loader([(torch.randn(6, 3, 32, 32), Y)]), trainer=trainer())
+    layers = [each.layer for each in found.agreements]
+    assert layers == ["input", "net.layer1", "net.layer2"]
+    assert found.is_exact, found
+
+
+def test_a_hugging_face_classifier_is_proven():
+    hf = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 12, "num_hidden_layers": 4, "num_attention_heads": 2}
+    config = hf.BertConfig(vocab_size=31, intermediate_size=20, num_labels=5, **sizes)
+    ids = torch.arange(42).view(6, 7) % 30 + 1
+    mask = (torch.arange(7) < torch.arange(6)[:, None] + 2).long()
+    batch = {"input_ids": ids, "attention_mask": mask, "labels": Y}
+    module = Classifies(hf.BertForSequenceClassification(config))
+    found = check(module, loader([batch]), trainer=trainer())
+    assert (found.targets, found.inputs) == (["labels"], ["input_ids"])
+    assert len(found.agreements) == 3
+    assert found.is_exact, found
 
 
 def weighs(module, batch):
