@@ -82,7 +82,7 @@ class Paired(Tensor):
         """Run ``func`` on the first and on the second of every paired argument."""
         if not torch.compiler.is_compiling() and asks_own_value(func):
             return _tell(func, args, kwargs or {})
-        if Watched in types:
+        if Watched in types and func is not torch.autograd.grad:  # a slope is no value of them
             return _meet(func, args, kwargs or {})
         return _dispatch(func, args, kwargs or {})
 

@@ -101,7 +101,7 @@ def _follow(func: Function, args: Any, result: Any, found: list[Watched]) -> Non
     notes, entries = found[0].notes, entries_of(found)
     if may_move_rows(func) and isinstance(result, Tensor) and isinstance(args[0], Watched):
         notes.moved(func, args[0], result, args[0].entries)
-    if is_in_network():
+    if is_in_network() or func is torch.autograd.grad:
         return
     made = [] if is_in_place(func) else [t for t in tensors(result) if type(t) is Tensor]
     # whatever the rows went with before, such as who was flipped, is theirs

@@ -291,6 +291,16 @@ def test_an_entry_that_only_the_network_or_a_metric_takes_is_not_said():
     assert_exact(step, batch, ["label"])
 
 
+def test_a_penalty_of_the_slope_at_the_input_is_not_said():
+    def step(module, batch):
+        x = batch[0].clone().requires_grad_()
+        loss = F.cross_entropy(module(x), batch[1])
+        (slope,) = torch.autograd.grad(loss, x, create_graph=True)
+        return loss + slope.square().sum()
+
+    assert_exact(step, [X, Y], [1])
+
+
 def test_what_goes_along_with_the_target_by_its_name_is_the_partners():
     def step(module, batch):
         loss = F.cross_entropy(module(batch["x"]), batch["label"], reduction="none")
