@@ -34,6 +34,7 @@ from lightning_mmix.pairing.pair import (
     own_value,
     pair_of,
 )
+from lightning_mmix.pairing.partners import keeps_samples, of_partners
 from lightning_mmix.pairing.refusals import (
     LOSS_OUTSIDE_GRAPH,
     of_unequal_length,
@@ -41,7 +42,6 @@ from lightning_mmix.pairing.refusals import (
     refuse_nonlinear,
     refuse_transforms,
 )
-from lightning_mmix.pairing.rows import keeps_samples, of_partners
 from lightning_mmix.pairing.shortcuts import change_of_number, with_shared_softmax
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.pairing.writes import write

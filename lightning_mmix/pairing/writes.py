@@ -16,8 +16,8 @@ from lightning_mmix.pairing.arguments import (
     side,
 )
 from lightning_mmix.pairing.pair import Kind, Pair, is_opaque, own_value, pair_of
+from lightning_mmix.pairing.partners import is_a_row_each, rows_of
 from lightning_mmix.pairing.refusals import in_place, refuse_nonlinear
-from lightning_mmix.pairing.rows import is_a_row_each, rows_of
 from lightning_mmix.pairing.step import Step, shares_memory, shares_storage
 from lightning_mmix.watch.functions import Function, exchanges_memory, reshapes_in_place
 

@@ -96,7 +96,7 @@ def check(
         ValueError: If no target or no layer is found, the batch has fewer than two samples, the
             Trainer has several processes, or the module optimises by hand.
     """
-    trainer = trainer or Trainer(devices=1, logger=False, enable_checkpointing=False)
+    trainer = trainer or Trainer(devices=1, max_epochs=1, logger=False, enable_checkpointing=False)
     if trainer.world_size > 1:
         raise ValueError("a check runs in one process, but the Trainer has several: devices=1")
     if not module.automatic_optimization:

@@ -191,7 +191,7 @@ def _deviation(trainer: Trainer, trial: Trial) -> float | None:
         return None
     scale = max(abs(own), abs(partners), 1e-12)
     noise, deviation = abs(sides[0] - own) / scale, abs(sides[1] - partners) / scale
-    if noise > NOISE:
+    if not noise <= NOISE:  # it may be NaN
         return None
     return 0.0 if deviation <= max(ROUNDING, 10 * noise) else deviation
 

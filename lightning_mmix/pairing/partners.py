@@ -1,4 +1,4 @@
-"""Rows: whose partner's they are, where a step changes its target before the layer has run."""
+"""Partners: whose target it is, where a step changes its rows before the layer has run."""
 
 from collections.abc import Iterator
 from itertools import combinations
