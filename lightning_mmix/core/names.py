@@ -94,6 +94,16 @@ def is_condition(path: str) -> bool:
     return kind(path.rpartition(".")[2]) == "condition"
 
 
+def is_length(path: str) -> bool:
+    """Whether the last part of a path names an input's own length.
+
+    Example:
+        >>> is_length("audio_len"), is_length("target_len"), is_length("0.attention_mask")
+        (True, False, False)
+    """
+    return is_condition(path) and not _SIZE.isdisjoint(split(path)[-1:])
+
+
 def is_mask(name: Hashable) -> bool:
     """Whether the last word of a name is mask."""
     return not _MASK.isdisjoint(split(name)[-1:])

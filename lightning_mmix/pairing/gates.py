@@ -49,6 +49,8 @@ class Gate:
         if mixed is output:
             raise _no_hidden_state(self.name, output, size)
         self.step.fired = True
+        if not is_traced:
+            self.step.choose()
         return mixed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -105,6 +107,8 @@ class Gates:
             raise
         if layer != INPUT:
             self._gates[layer].step = step
+        else:
+            step.choose()
         return step
 
     def disarm(self) -> Step | None:
@@ -226,5 +230,9 @@ def _exchange(step: Step, value: Tensor) -> None:
 def _pair(step: Step, target: Tensor) -> None:
     first = target.detach()
     second = first.index_select(0, step.plan.partner.to(target.device))
-    step.lend(target)
+    if step.side:
+        step.lend(target, data=first)
+        target.data = second
+    else:
+        step.lend(target)
     become_paired(target, Pair(first, second, step, TARGET))

@@ -117,6 +117,8 @@ def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
     """
     first, second, step = pair.first, pair.second, pair.step
     pair.is_mixed = False
+    if step.side is not None:
+        return pair[step.side].clone()
     if not (first.is_floating_point() or first.is_complex()):
         return first.detach()
     # masked by the target, the sides may differ in shape: only what is made of them can be mixed

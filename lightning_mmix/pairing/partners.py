@@ -49,9 +49,7 @@ def of_partners(
         return second
     if not (may_move_rows(func) or joins(func) or _is_beside_rows(args, first)):
         return second
-    has_followed = torch.stack([_are_close(second, each) for each in _permuted(first, partner)])
-    # decided where the values lie: to look at them would wait for a GPU
-    return torch.where(has_followed.any(), second, rows_of(first, partner))
+    return _chosen(first, second, partner)
 
 
 def rows_of(tensor: Tensor, partner: Tensor, dim: int = 0) -> Tensor:
@@ -59,12 +57,25 @@ def rows_of(tensor: Tensor, partner: Tensor, dim: int = 0) -> Tensor:
     return tensor.index_select(dim, partner.to(tensor.device))
 
 
-def is_a_row_each(pair: Pair) -> bool:
-    """Whether a paired tensor has the samples for its rows, and may be written into row by row."""
-    if pair.second.requires_grad or not pair.kind.has_rows:
-        return False
-    # with as many columns, what was computed may be a table of pairs of samples
-    return pair.kind.is_data or pair.first.shape.count(len(pair.step.plan.partner)) == 1
+def of_partners_written(pair: Pair) -> Tensor:
+    """The second side of what was written into before the layer has run.
+
+    Of the target it is the partner's rows of the first side, also while it is written row by row;
+    of what was computed it is so if the write has not followed the permutation.
+
+    Args:
+        pair: After the write to both sides, with a row for each sample.
+    """
+    partner = pair.step.plan.partner
+    if pair.kind.is_data:
+        return rows_of(pair.first, partner)
+    return _chosen(pair.first, pair.second, partner)
+
+
+def _chosen(first: Tensor, second: Tensor, partner: Tensor) -> Tensor:
+    has_followed = torch.stack([_are_close(second, each) for each in _permuted(first, partner)])
+    # decided where the values lie: to look at them would wait for a GPU
+    return torch.where(has_followed.any(), second, rows_of(first, partner))
 
 
 def _is_beside_rows(args: Any, first: Tensor) -> bool:

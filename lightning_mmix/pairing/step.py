@@ -25,10 +25,16 @@ class Step:
         gave_paired: Whether a gradient was paired itself.
         late: The pairs whose sides may still have to be computed.
         notes: What is noticed in the step, if it is watched.
+        side: Which side alone counts, the first (0) or the second (1), as in a trial; None if both
+            do. Once the layer has run, what was paired is that side, as an ordinary tensor.
     """
 
     def __init__(
-        self, plan: MixPlan, model: nn.Module | None = None, notes: Notes | None = None
+        self,
+        plan: MixPlan,
+        model: nn.Module | None = None,
+        notes: Notes | None = None,
+        side: int | None = None,
     ) -> None:
         self.plan = self.traced = plan
         if plan.partner.device.type != "cpu":
@@ -41,6 +47,7 @@ class Step:
         self.went_backward = False
         self.gave_paired = False
         self.late: list[weakref.ref[Any]] = []
+        self.side = side
         self.notes = notes
         if notes is not None:
             notes.step = self
@@ -83,6 +90,14 @@ class Step:
             if pair is not None:
                 pair.settle()
 
+    def choose(self) -> None:
+        """Leave what is paired the one side that counts, if only one does."""
+        if self.side is not None:
+            for tensor, cls, _ in self._lent:
+                vars(tensor).pop("pair", None)
+                tensor.__class__ = cls
+            self._make_ordinary()
+
     def close(self) -> None:
         """Give everything back; what is still paired keeps its own value as an ordinary tensor."""
         self.closed = True
@@ -94,6 +109,9 @@ class Step:
             tensor.__class__ = cls
             if data is not None:
                 tensor.data = data
+        self._make_ordinary()
+
+    def _make_ordinary(self) -> None:
         while self._paired:
             paired = self._paired.pop()()
             if paired is not None:

@@ -16,7 +16,7 @@ from lightning_mmix.pairing.arguments import (
     side,
 )
 from lightning_mmix.pairing.pair import Kind, Pair, is_opaque, own_value, pair_of
-from lightning_mmix.pairing.partners import is_a_row_each, rows_of
+from lightning_mmix.pairing.partners import of_partners_written
 from lightning_mmix.pairing.refusals import in_place, refuse_nonlinear
 from lightning_mmix.pairing.step import Step, shares_memory, shares_storage
 from lightning_mmix.watch.functions import Function, exchanges_memory, reshapes_in_place
@@ -67,8 +67,8 @@ def _write_paired(pair: Pair, func: Function, args: Any, kwargs: Any) -> None:
     if reshapes_in_place(func):
         on_own_value(func, args, kwargs)
     on_both_sides(func, args, kwargs)
-    if not pair.step.fired and is_a_row_each(pair):
-        pair.second.copy_(rows_of(pair.first, pair.step.plan.partner))
+    if not pair.step.fired and pair.kind.has_rows and not pair.second.requires_grad:
+        pair.second.copy_(of_partners_written(pair))
     for tensor in pair.step.tracked():
         other = pair_of(tensor)
         if other is pair or (other is not None and _is_alias(tensor, other, pair)):
@@ -87,8 +87,9 @@ def _write_ordinary(step: Step, func: Function, args: Any, kwargs: Any) -> Pair:
     opaque = any(is_opaque(*each) for each in found)
     if opaque:
         refuse_nonlinear(func, args)
+    rows = written.shape[:1] == step.plan.partner.shape
     with torch.enable_grad():  # under no_grad the values change, but the history stays
-        pair = Pair(written.clone(), written.clone(), step, Kind(is_opaque=opaque))
+        pair = Pair(written.clone(), written.clone(), step, Kind(opaque, has_rows=rows))
     on_both_sides(func, (pair, *others), kwargs)
     pair.is_mixed = are_scalars(found)
     _refresh(written, pair)

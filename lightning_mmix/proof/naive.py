@@ -1,7 +1,6 @@
 """The naive form of a mixed step: one with a sample's own target, and one with its partner's."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -88,14 +87,16 @@ class Trial:
     def naive(self, *, partners: bool) -> Outcome:
         """The step with the sample's own target, or its partner's, of the same hidden states.
 
+        What the step makes of the target before the layer runs is the partner's own; from then on
+        nothing is paired.
+
         Args:
             partners: Whether with the partner's.
         """
         batch = mapped(self.batch, torch.clone)
         targets = find_targets(batch, self.target)
-        partner = self.plan.partner if partners else torch.arange(len(self.plan.partner))
-        with _exchanged(targets, partner):
-            return self._outcome(self.run, batch, Step(self.plan, self.gates.model))
+        step = Step(self.plan, self.gates.model, side=int(partners))
+        return self._outcome(self.run, batch, step, targets)
 
     def _outcome(
         self, run: Callable[[Any], Any], batch: Any, step: Step, paired: Sequence[Tensor] = ()
@@ -120,16 +121,3 @@ class Trial:
             return []
         parameters = list(self.parameters)
         return list(torch.autograd.grad(loss, parameters, materialize_grads=True))
-
-
-@contextmanager
-def _exchanged(targets: Sequence[Tensor], partner: Tensor) -> Iterator[None]:
-    """Give the targets the partners' data meanwhile."""
-    data = [target.data for target in targets]
-    try:
-        for target, own in zip(targets, data, strict=True):
-            target.data = own.index_select(0, partner.to(own.device))
-        yield
-    finally:
-        for target, own in zip(targets, data, strict=True):
-            target.data = own

@@ -1,5 +1,6 @@
 """The watcher: has some steps of a fit watched, and says once what was noticed in them."""
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -10,14 +11,14 @@ from torch import Tensor, nn
 
 from lightning_mmix.core.batch import find_targets, recognised_input
 from lightning_mmix.core.layers import INPUT
-from lightning_mmix.core.names import is_condition
+from lightning_mmix.core.names import is_length
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import Path, copied, places, rest
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.proof.naive import Trial
 from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
-from lightning_mmix.watch.notes import Notes
+from lightning_mmix.watch.notes import Note, Notes
 from lightning_mmix.watch.sentences import (
     of_idle_layer,
     of_input,
@@ -29,6 +30,7 @@ from lightning_mmix.watch.sentences import (
 from lightning_mmix.watch.watched import watch
 
 ROUNDING = 1e-5  # relative, of a loss that is computed again
+TRIALS = 4  # of a line, without an effect
 NOISE = 1e-2  # by which a step that runs again may differ, and still tell something
 
 
@@ -51,6 +53,7 @@ class Watcher:
         self._has_trained = False
         self._untrained = ""
         self._said: set[Any] = set()
+        self._trials: Counter[Note] = Counter()
 
     def notes(
         self, module: nn.Module, batch: Any, targets: Sequence[Tensor], plan: MixPlan
@@ -117,13 +120,15 @@ class Watcher:
     def _report_reads(
         self, trainer: Trainer, gates: Gates, step: Step, batch: Any, batch_idx: int
     ) -> None:
-        reads = set() if step.notes is None else step.notes.reads - self._said
+        taken = set() if step.notes is None else step.notes.reads
+        reads = {read for read in taken - self._said if self._trials[read] < TRIALS}
         if not reads:
             return
-        self._said |= reads
+        self._trials.update(reads)
         run = step_of(trainer, trainer.lightning_module, batch_idx)
         deviation = _deviation(trainer, Trial(run, gates, step.plan, batch, *self._asked))
         if deviation != 0:
+            self._said |= reads
             self.say(of_reads(reads, deviation))
 
 
@@ -142,11 +147,11 @@ def notes_on(
     Returns:
         What is to be noted on.
     """
-    notes = Notes(len(targets[0]))
+    inputs = recognised_input(batch, path)
+    notes = Notes(len(targets[0]), places(batch, inputs))
     if not _is_compiled(module):  # of watched tensors it would trace graphs of their own
-        mixed = recognised_input(batch, path) if plan.layer == INPUT else []
-        others = rest(batch, notes.size, [*targets, *mixed])
-        watch(notes, {path: t for path, t in others.items() if not is_condition(path)})
+        others = rest(batch, notes.size, [*targets, *(inputs if plan.layer == INPUT else [])])
+        watch(notes, {path: t for path, t in others.items() if not is_length(path)})
     return notes
 
 

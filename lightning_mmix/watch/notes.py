@@ -36,6 +36,8 @@ NOTHING: frozenset[Note] = frozenset()
 class _Step(Protocol):
     fired: bool
 
+    def owns(self, tensor: Tensor) -> bool: ...
+
 
 class Notes:
     """What is noticed in a step.
@@ -43,6 +45,7 @@ class Notes:
     Attributes:
         size: B, the number of samples.
         step: The step.
+        inputs: The paths of the batch's input.
         reads: Python values and arrays that were taken of the target, and would be others of the
             partner's.
         moves: What put the rows of an entry into another order before the layer ran.
@@ -51,8 +54,9 @@ class Notes:
         has_moved_target: Whether the target's rows were put into another order before that, too.
     """
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, inputs: Iterable[str] = ()) -> None:
         self.size = size
+        self.inputs = frozenset(inputs)
         self.step: _Step | None = None
         self.reads: set[Note] = set()
         self.moves: set[Note] = set()
@@ -64,6 +68,10 @@ class Notes:
     def has_fired(self) -> bool:
         """Whether the step's layer has run."""
         return self.step is not None and self.step.fired
+
+    def owns(self, tensor: Tensor) -> bool:
+        """Whether a tensor is a parameter, buffer or metric state of the model."""
+        return self.step is not None and self.step.owns(tensor)
 
     def read(self, func: Function, first: Any, second: Any) -> None:
         """Note that a value is taken of the first of two sides, if the second has another."""
@@ -101,9 +109,9 @@ class Notes:
 
 
 def _sums(rows: Tensor) -> Tensor:
-    # of the sorted values, so that a row that is only flipped has the same
-    flat = rows.detach().cpu().reshape(len(rows), -1)
-    return flat.sort(1).values.double().sum(1)
+    # weighted by their places: other for a row that is flipped, and the same for one that is moved
+    flat = rows.detach().cpu().reshape(len(rows), -1).double()
+    return (flat * torch.arange(1, flat.shape[1] + 1).cos()).sum(1)
 
 
 def _differ(first: Any, second: Any) -> bool:

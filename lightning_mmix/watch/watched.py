@@ -48,7 +48,7 @@ def watch(notes: Notes, entries: Mapping[str, Tensor]) -> None:
         entries: By their path in the batch, each with a row for each sample.
     """
     for path, tensor in entries.items():
-        if type(tensor) is Tensor and tensor.layout is torch.strided and _differs(tensor):
+        if type(tensor) is Tensor and _differs(tensor):
             _mark(tensor, notes, frozenset([path]))
 
 
@@ -101,21 +101,31 @@ def _follow(func: Function, args: Any, result: Any, found: list[Watched]) -> Non
     notes, entries = found[0].notes, entries_of(found)
     if may_move_rows(func) and isinstance(result, Tensor) and isinstance(args[0], Watched):
         notes.moved(func, args[0], result, args[0].entries)
-    if is_in_network() or func is torch.autograd.grad:
+    if func is torch.autograd.grad:  # a slope is no value of them
         return
     made = [] if is_in_place(func) else [t for t in tensors(result) if type(t) is Tensor]
+    if is_in_network():
+        if notes.inputs.isdisjoint(entries):  # a loss may lie within
+            _mark_all([t for t in made if not t.requires_grad], notes, entries)
+        return
     # whatever the rows went with before, such as who was flipped, is theirs
     others = [] if notes.has_fired else [t for t in tensors(args) if _goes_with(t, found[0], notes)]
-    for tensor in [*made, *others, *(t._base for t in others if t._is_view())]:
-        if type(tensor) is Tensor:
-            _mark(tensor, notes, entries)
+    _mark_all([*made, *others, *(t._base for t in others if t._is_view())], notes, entries)
 
 
 def _goes_with(tensor: Tensor, rows: Tensor, notes: Notes) -> bool:
     if type(tensor) is not Tensor or tensor.requires_grad or tensor.shape[:1] != (notes.size,):
         return False
     is_along = tensor.ndim == rows.ndim or tensor.dtype == torch.bool
-    return is_along and rows.shape[:1] == (notes.size,) and _differs(tensor)
+    if not is_along or rows.shape[:1] != (notes.size,):
+        return False
+    return _differs(tensor) and not notes.owns(tensor)
+
+
+def _mark_all(found: Iterable[Any], notes: Notes, entries: frozenset[str]) -> None:
+    for tensor in found:
+        if type(tensor) is Tensor:
+            _mark(tensor, notes, entries)
 
 
 def _mark(tensor: Tensor, notes: Notes, entries: frozenset[str]) -> None:
@@ -125,4 +135,6 @@ def _mark(tensor: Tensor, notes: Notes, entries: frozenset[str]) -> None:
 
 
 def _differs(tensor: Tensor) -> bool:
+    if tensor.layout is not torch.strided:
+        return False
     return bool((tensor != tensor[:1]).any())

@@ -509,3 +509,103 @@ def test_numbers_that_are_computed_from_float_targets_keep_the_mix():
     z = before.net[2](before.net[1](hidden))
     own, partners = ((z - y).abs().mean() for y in (REAL, REAL[plan.partner]))
     assert module.error == pytest.approx(float(plan.lam * own + (1 - plan.lam) * partners))
+
+
+def by_labels_that_are_flipped(module, batch):
+    x, y = batch
+    x, y = torch.where(NOISE[:, None], -x, x), torch.where(NOISE, 4 - y, y)
+    module.share = float(np.mean(y.numpy() == 2))
+    module.log("share", module.share)
+    module.seen = y.tolist()
+    return F.cross_entropy(module(x), module.partners(y))
+
+
+def test_what_is_logged_of_a_target_that_changes_before_the_layer_is_not_said():
+    assert_exact(by_labels_that_are_flipped, [X, Y], "loss")
+
+
+def test_a_value_that_is_taken_before_the_layer_runs_is_said():
+    def step(module, batch):
+        weight = torch.tensor([1.0 + label for label in batch[1].tolist()])
+        loss = F.cross_entropy(module(batch[0]), batch[1], reduction="none")
+        return (weight * loss).mean()
+
+    assert_said(step, [X, Y], "(tolist at test_watcher.py:", "is off by")
+
+
+def test_a_value_that_counts_only_later_is_found_later():
+    def step(module, batch):
+        scale = min(1, module.global_step)
+        weight = torch.tensor([1.0 + scale * label for label in batch[1].tolist()])
+        loss = F.cross_entropy(module(batch[0]), batch[1], reduction="none")
+        return (weight * loss).mean()
+
+    with pytest.warns(UserWarning, match="tolist at test_watcher.py:"):
+        fit(Steps(step), ManifoldMixup(layers=["net.0"]), data=batches(2))
+
+
+def test_one_hots_that_move_with_their_rows_are_not_said():
+    def step(module, batch):
+        x, y = batch[0], F.one_hot(batch[1], 5).float()
+        x, y = x[ORDER], y[ORDER]
+        return F.cross_entropy(module(x), module.partners(y))
+
+    assert_exact(step, [X, Y], "loss")
+
+
+def test_one_hots_that_are_written_are_the_partners_own_too():
+    def step(module, batch):
+        x, y = batch
+        soft = torch.zeros(6, 5).scatter_(1, y[:, None], 1.0)
+        share = torch.linspace(0, 1, 6)[:, None]
+        soft = soft * (1 - share) + share / 5
+        soft[ORDER[:2]] = 0.2
+        return F.cross_entropy(module(x), module.partners(soft))
+
+    assert_exact(step, [X, Y], "loss")
+
+
+def test_an_entry_that_a_network_takes_along_with_the_target_is_said():
+    class Weighs(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = nn.Parameter(torch.ones(()))
+
+        def forward(self, z, y, weight):
+            weight = 1 / (1 + weight)
+            return self.scale * (weight * F.cross_entropy(z, y, reduction="none")).mean()
+
+    weighs = Weighs()
+
+    def step(module, batch):
+        return weighs(module(batch[0]), batch[1], batch[2])
+
+    assert_said(step, [X, Y, WEIGHT], "entry '2' of the batch (mul at", target=1)
+
+
+def test_an_attention_mask_that_the_loss_takes_is_said():
+    def step(module, batch):
+        active = batch["attention_mask"]
+        return F.cross_entropy(module(batch["x"])[active], batch["label"][active])
+
+    assert_said(step, {"x": X, "attention_mask": NOISE, "label": Y}, "entry 'attention_mask'")
+
+
+def test_a_buffer_with_as_many_rows_is_no_entry():
+    def step(module, batch):
+        x, y = batch
+        return F.cross_entropy(module(x * module.scale), y, weight=module.scale[:5, 0])
+
+    scale = torch.linspace(1, 2, 24).view(6, 4)
+    module = Steps(step)
+    module.register_buffer("scale", scale)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", ".*said once")
+        fit(module, ManifoldMixup(layers=["net.0"]), data=[[X.clone(), Y.clone()]])
+
+
+def test_a_sparse_matrix_may_go_with_the_input():
+    def step(module, batch):
+        return F.cross_entropy(module(torch.eye(6).to_sparse() @ batch[0]), batch[1])
+
+    assert_exact(step, [X, Y], [1])
