@@ -12,7 +12,6 @@ from rich.console import Console
 from typing_extensions import override
 
 from lightning_mmix.cuts.tables import cut_table
-from lightning_mmix.proof.tables import agreement_table
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 from lightning_mmix.training.check import check
 from lightning_mmix.training.choice import survey
@@ -46,11 +45,7 @@ class MixupTrainer(Trainer):
             checked = check(model, datamodule, trainer=self)
         except (TypeError, ValueError) as error:
             raise SystemExit(f"lightning-mmix check: {error}") from None
-        console = Console()
-        console.print(checked.summary, highlight=False, soft_wrap=True)
-        console.print(agreement_table(checked.agreements))
-        for finding in checked.findings:
-            console.print(f"\n- {finding}", highlight=False, soft_wrap=True, markup=False)
+        sys.stdout.write(f"{checked}\n")
         if not checked.is_exact:
             raise SystemExit(1)
 

@@ -81,7 +81,7 @@ def _chosen(first: Tensor, second: Tensor, partner: Tensor) -> Tensor:
 def _is_beside_rows(args: Any, first: Tensor) -> bool:
     """Whether something ordinary with a row for each sample takes part."""
     return any(
-        tensor.ndim == first.ndim and len(tensor) == len(first) and pair_of(tensor) is None
+        tensor.shape[:1] == first.shape[:1] and pair_of(tensor) is None
         for tensor in tensors_in(args)
     )
 

@@ -67,11 +67,11 @@ def _write_paired(pair: Pair, func: Function, args: Any, kwargs: Any) -> None:
     if reshapes_in_place(func):
         on_own_value(func, args, kwargs)
     on_both_sides(func, args, kwargs)
-    if not pair.step.fired and pair.kind.has_rows and not pair.second.requires_grad:
-        pair.second.copy_(of_partners_written(pair))
     for tensor in pair.step.tracked():
         other = pair_of(tensor)
         if other is pair or (other is not None and _is_alias(tensor, other, pair)):
+            if not pair.step.fired and other.kind.has_rows and not other.second.requires_grad:
+                other.second.copy_(of_partners_written(other))
             _refresh(tensor, other)
 
 

@@ -16,9 +16,11 @@ from lightning_mmix.core.batch import find_targets, recognised_input
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import places
 from lightning_mmix.cuts.snapshot import untouched
+from lightning_mmix.cuts.tables import rendered
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.proof.agreement import ENOUGH, ENOUGH_OF_HALF, Agreement, agreement
 from lightning_mmix.proof.naive import Trial
+from lightning_mmix.proof.tables import agreement_table
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 from lightning_mmix.training.choice import choose_layers
 from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
@@ -59,6 +61,10 @@ class Check:
             f"target: {', '.join(self.targets)}; input: {inputs}. The training step ran "
             f"{3 * len(self.agreements)} times: at each layer mixed, and twice by hand."
         )
+
+    def __str__(self) -> str:
+        table = rendered(agreement_table(self.agreements))
+        return "\n".join([self.summary, table, *(f"\n- {each}" for each in self.findings)])
 
     @property
     def is_exact(self) -> bool:
@@ -169,9 +175,9 @@ def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: Manif
             ]
     finally:
         gates.remove()
-    sentences = [text for each in agreements for text in _sentences(each, batch, mixup)]
+    sentences = dict.fromkeys(_sentences(agreements, batch, mixup))
     found = places(batch, targets), places(batch, recognised_input(batch, mixup.input))
-    return Check(*found, agreements, list(dict.fromkeys(sentences)))
+    return Check(*found, agreements, list(sentences))
 
 
 def _agreement(
@@ -203,16 +209,20 @@ def _mixing_itself(trainer: Trainer, plan: MixPlan, gates: Gates, run: Any) -> A
     return mixed
 
 
-def _sentences(each: Agreement, batch: Any, mixup: ManifoldMixup) -> Iterator[str]:
-    if each.problem:
-        yield f"at layer {each.layer!r}: {each.problem}"
-    if each.notes is not None:
-        found = findings(each.notes, each.layer, batch, mixup.target, mixup.input)
-        yield from (sentence for _, sentence in found)
-        if each.notes.reads and not each.is_exact:
-            yield of_reads(each.notes.reads, each.partner_deviation)
-        elif not each.is_exact:
-            yield f"at layer {each.layer!r} the step differs from the naive form; {_UNKNOWN}"
+def _sentences(agreements: list[Agreement], batch: Any, mixup: ManifoldMixup) -> Iterator[str]:
+    for each in agreements:
+        if each.problem:
+            yield f"at layer {each.layer!r}: {each.problem}"
+        if each.notes is not None:
+            found = findings(each.notes, each.layer, batch, mixup.target, mixup.input)
+            yield from (sentence for _, sentence in found)
+    differing = [each for each in agreements if not each.is_exact and not each.problem]
+    reads = {read for each in differing if each.notes for read in each.notes.reads}
+    if reads:
+        yield of_reads(reads, max(each.partner_deviation for each in differing))
+    elif differing:
+        layers = ", ".join(repr(each.layer) for each in differing)
+        yield f"at {layers} the step differs from the naive form; {_UNKNOWN}"
 
 
 def _plan(layer: str, target: Tensor) -> MixPlan:

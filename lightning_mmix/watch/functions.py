@@ -61,7 +61,10 @@ _CARRIES = _names("""
     take_along_dim tile to transpose type type_as unbind unflatten unfold unsqueeze view view_as
     vstack where
 """)
-_MOVES_ROWS = _names("flip flipud gather getitem index_select roll rot90 take_along_dim")
+_MOVES_ROWS = _names("""
+    flip flipud gather getitem index_copy index_fill index_put index_select masked_scatter roll
+    rot90 scatter take_along_dim
+""")
 _JOINS = _names("cat concat concatenate hstack stack vstack")
 _LOSES_ROWS = _names(
     "H T mH mT moveaxis movedim permute select swapaxes swapdims t transpose unbind"
@@ -105,7 +108,7 @@ def carries(func: Function) -> bool:
 
 @_looked_up
 def may_move_rows(func: Function) -> bool:
-    """Whether a function may put the rows of its first argument into another order."""
+    """Whether a function may move the rows of its first argument, or change some of them alone."""
     return _plain_name(func) in _MOVES_ROWS
 
 

@@ -55,6 +55,12 @@ OF_THE_SAMPLES_OWN = {
     "cat": lambda t: torch.cat([t[2:], t[:2]]),
     "write": write(set_some),
     "write one by one": write(set_one_by_one),
+    "write into a part": write(lambda t: t[:2].add_(1.0)),
+    "write into a row": write(lambda t: t[2].mul_(3.0)),
+    "write into each row": write(lambda t: [row.mul_(i) for i, row in enumerate(t)]),
+    "einsum": lambda t: torch.einsum("bk,b->bk", t, torch.arange(1.0, 5.0)),
+    "index_fill": lambda t: t.index_fill(0, torch.tensor([2, 0]), -1.0),
+    "index_copy": lambda t: t.index_copy(0, torch.tensor([2, 0]), torch.ones(2, 4)),
     "scatter": write(lambda t: t.mul_(torch.arange(1.0, 5.0)[:, None])),
 }
 

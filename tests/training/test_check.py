@@ -39,6 +39,14 @@ def test_a_step_that_is_mixed_exactly_is_proven_at_every_layer(float64):
     assert found.summary.startswith("target: 1; input: 0. The training step ran 6 times: at each")
 
 
+def test_it_is_shown_as_a_table_and_what_was_found():
+    text = str(checked(Steps(takes_values)))
+    assert text.startswith("target: 1; input: 0. The training step ran 6 times")
+    rows = [line.split() for line in text.splitlines()]
+    assert [row[-1] for row in rows if row[:1] in (["input"], ["net.0"])] == ["no", "no"]
+    assert text.count("- a Python value or array was taken") == 1  # of both layers
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true"])
 def test_it_is_proven_in_the_precision_of_the_trainer(precision):
     mixup = ManifoldMixup(layers=["net.0"])
