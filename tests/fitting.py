@@ -30,6 +30,18 @@ class Net(L.LightningModule):
         return torch.optim.SGD(self.parameters(), lr=0.1)
 
 
+class Steps(Net):
+    """A network whose training step is a function of itself and the batch."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.step = step
+
+    def training_step(self, batch, batch_idx):
+        self.loss = self.step(self, batch)
+        return self.loss
+
+
 class InFront(ManifoldMixupMixin, Net):
     def training_step(self, batch, batch_idx):
         self.loss = super().training_step(batch, batch_idx)

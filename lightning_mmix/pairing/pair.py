@@ -64,6 +64,10 @@ class Pair:
     def __getitem__(self, index: int) -> Tensor:
         return self._sides[index]
 
+    def replace(self, second: Tensor) -> None:
+        """Take another second side."""
+        self._sides = (self.first, second)
+
 
 class LatePair(Pair):
     """The pair of a number whose own value was computed alone: its sides are, if someone asks.

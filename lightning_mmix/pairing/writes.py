@@ -1,5 +1,6 @@
 """Writes in place: of what is paired, and into it."""
 
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from lightning_mmix.pairing.arguments import (
     side,
 )
 from lightning_mmix.pairing.pair import Kind, Pair, is_opaque, own_value, pair_of
-from lightning_mmix.pairing.partners import of_partners_written
+from lightning_mmix.pairing.partners import give_partners_rows, keeps_samples
 from lightning_mmix.pairing.refusals import in_place, refuse_nonlinear
 from lightning_mmix.pairing.step import Step, shares_memory, shares_storage
 from lightning_mmix.watch.functions import Function, exchanges_memory, reshapes_in_place
@@ -67,12 +68,20 @@ def _write_paired(pair: Pair, func: Function, args: Any, kwargs: Any) -> None:
     if reshapes_in_place(func):
         on_own_value(func, args, kwargs)
     on_both_sides(func, args, kwargs)
+    if reshapes_in_place(func):
+        pair.kind = pair.kind._replace(has_rows=keeps_samples(func, args, pair.first, found))
+    for tensor, other in _aliases(pair):
+        if not reshapes_in_place(func):
+            give_partners_rows(other)
+        _refresh(tensor, other)
+
+
+def _aliases(pair: Pair) -> Iterator[tuple[Tensor, Pair]]:
+    """The paired tensors that lie on the memory of a pair, its own one as well."""
     for tensor in pair.step.tracked():
         other = pair_of(tensor)
         if other is pair or (other is not None and _is_alias(tensor, other, pair)):
-            if not pair.step.fired and other.kind.has_rows and not other.second.requires_grad:
-                other.second.copy_(of_partners_written(other))
-            _refresh(tensor, other)
+            yield tensor, other
 
 
 def _is_alias(tensor: Tensor, pair: Pair, other: Pair) -> bool:

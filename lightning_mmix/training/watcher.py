@@ -89,7 +89,9 @@ class Watcher:
             self._has_trained = True
             if step.notes is not None:
                 self._report_notes(step.notes, step.plan.layer, batch)
-                self._report_reads(trainer, gates, step, batch, batch_idx)
+                run = step_of(trainer, trainer.lightning_module, batch_idx)
+                trial = Trial(run, gates, step.plan, batch, *self._asked)
+                self._report_reads(step.notes.reads, trainer, trial)
         elif not step.fired:
             self.say(of_idle_layer(step.plan.layer), "idle")
         elif not mixes_loss_itself(trainer.lightning_module):
@@ -117,16 +119,12 @@ class Watcher:
         for what, sentence in findings(notes, layer, batch, *self._asked):
             self.say(sentence, what)
 
-    def _report_reads(
-        self, trainer: Trainer, gates: Gates, step: Step, batch: Any, batch_idx: int
-    ) -> None:
-        taken = set() if step.notes is None else step.notes.reads
-        reads = {read for read in taken - self._said if self._trials[read] < TRIALS}
+    def _report_reads(self, reads: set[Note], trainer: Trainer, trial: Trial) -> None:
+        reads = {read for read in reads - self._said if self._trials[read] < TRIALS}
         if not reads:
             return
         self._trials.update(reads)
-        run = step_of(trainer, trainer.lightning_module, batch_idx)
-        deviation = _deviation(trainer, Trial(run, gates, step.plan, batch, *self._asked))
+        deviation = _deviation(trainer, trial)
         if deviation != 0:
             self._said |= reads
             self.say(of_reads(reads, deviation))

@@ -93,8 +93,7 @@ class Notes:
             return
         if not entries:
             self.has_moved_target = True
-        notes = {Note(_name(func), current_place(), entry) for entry in entries}
-        self.moves |= notes
+        self.moves |= self.meeting(func, entries)
 
     def meeting(self, func: Function, entries: Iterable[str]) -> frozenset[Note]:
         """What is to be kept of a function that took entries of the batch along with the target."""
@@ -109,8 +108,10 @@ class Notes:
 
 
 def _sums(rows: Tensor) -> Tensor:
+    values = rows.detach().cpu()
+    numbers = torch.view_as_real(values.resolve_conj()) if values.is_complex() else values
+    flat = numbers.reshape(len(rows), -1).double()
     # weighted by their places: other for a row that is flipped, and the same for one that is moved
-    flat = rows.detach().cpu().reshape(len(rows), -1).double()
     return (flat * torch.arange(1, flat.shape[1] + 1).cos()).sum(1)
 
 

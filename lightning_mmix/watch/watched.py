@@ -16,9 +16,10 @@ _OF_ORDINARY = (Tensor.__deepcopy__, Tensor.__format__)  # of a subclass they re
 
 
 class Watched(Tensor):
-    """A tensor of the batch other than its target, or what was computed from one outside a network.
+    """A tensor of the batch other than its target, or what was computed from one.
 
-    It is computed with like any other tensor. What a network makes of it is not watched.
+    It is computed with like any other tensor. What a network makes of it is watched only if it has
+    no gradient and comes from no input, as weights do that a network takes for its loss.
     """
 
     entries: frozenset[str]

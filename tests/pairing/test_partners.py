@@ -100,6 +100,37 @@ def test_what_is_no_matter_of_rows_follows_from_the_partners_target(early, chang
     torch.testing.assert_close(second(early, change), expected)
 
 
+@pytest.mark.parametrize("scale", [1e-12, 1e12])
+def test_rows_are_told_apart_on_their_own_scale(early, scale):
+    rows = ROWS * scale
+    made = rows.flip(0)[PARTNER]
+    assert torch.equal(second(early, lambda t: t.flip(0), rows), made)
+
+
+@pytest.mark.parametrize(
+    "reshape", [lambda t: t.unsqueeze_(0), lambda t: t.unsqueeze_(1), lambda t: t[:, :3].t_()]
+)
+def test_what_is_reshaped_in_place_stays_the_partners(early, reshape):
+    assert torch.equal(second(early, reshape), reshape(ROWS[PARTNER].clone()))
+
+
+def test_rows_go_on_as_such_after_a_dimension_more(early):
+    def change(target):
+        return target.unsqueeze_(1).flip(0)
+
+    assert torch.equal(second(early, change), change(ROWS.clone())[PARTNER])
+
+
+def test_a_write_reaches_an_expanded_view(early):
+    target = ROWS.clone()
+    borrow(early, [target])
+    wide = target[:, None].expand(4, 2, 4)
+    target.mul_(torch.arange(1.0, 5.0)[:, None])
+    made = (ROWS * torch.arange(1.0, 5.0)[:, None])[PARTNER]
+    assert torch.equal(target.pair.second, made)
+    assert torch.equal(wide.pair.second, made[:, None].expand(4, 2, 4))
+
+
 def test_missing_values_are_like_others(early):
     rows = ROWS.clone()
     rows[1, 2] = torch.nan

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 import torchvision
-from fitting import InFront, Net, batches, loader, trainer
+from fitting import InFront, Net, Steps, batches, loader, trainer
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, check
@@ -14,15 +14,6 @@ from lightning_mmix.training.module import ManifoldMixupClassifier
 
 X, Y = batches(size=6)[0]
 WEIGHT = torch.linspace(0.1, 1, 6)
-
-
-class Steps(Net):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def training_step(self, batch, batch_idx):
-        return self.step(self, batch)
 
 
 def checked(module, data=(X, Y), **kwargs):

@@ -6,21 +6,12 @@ import warnings
 import pytest
 import torch
 import torch.nn.functional as F
-from fitting import Net, batches, fit, loader, trainer
+from fitting import Net, Steps, batches, fit, loader, trainer
 
 from lightning_mmix import ManifoldMixup, MixPlan, check, mixing
 
 X, Y = batches(size=6)[0]
 FLIPS = [True, False, True, True, False, False]
-
-
-class Steps(Net):
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def training_step(self, batch, batch_idx):
-        return self.step(self, batch)
 
 
 def said(step, batch=(X, Y), **kwargs):
@@ -119,6 +110,51 @@ def test_state_that_a_step_writes_and_reads_again_holds_own_labels():
     module.register_buffer("counts", torch.zeros(5))
     fit(module, ManifoldMixup(layers=["net.0"]))
     assert module.counts.tolist() == [1.0] * 5
+
+
+def test_the_soft_labels_of_a_teacher_are_the_samples_own():
+    teacher = torch.nn.Linear(4, 5).requires_grad_(requires_grad=False)
+
+    def step(module, batch):
+        z = module(batch[0])
+        module.soft = teacher(batch[0]).softmax(1)
+        return F.cross_entropy(z, batch[1]) + F.kl_div(z.log_softmax(1), module.soft)
+
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "reduction: 'mean' divides")
+        module = Steps(step)
+        fit(module, ManifoldMixup(layers=["net.0"]), data=[(X.clone(), Y.clone())])
+        assert said(step) == []
+    torch.testing.assert_close(module.soft, teacher(X).softmax(1))
+
+
+def test_what_the_network_takes_and_an_inputs_length_are_the_samples_own_without_a_word():
+    class Masks(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.scale = torch.nn.Parameter(torch.ones(5))
+
+        def forward(self, z, mask):
+            return z * self.scale * mask[:, None]
+
+    masks, mask, lengths = Masks(), torch.tensor([1.0, 0, 1, 1, 0, 1]), torch.arange(1.0, 7.0)
+
+    def step(module, batch):
+        z = masks(module(batch["x"]), batch["mask"])
+        return (F.cross_entropy(z, batch["label"], reduction="none") / batch["x_len"]).mean()
+
+    assert said(step, {"x": X, "mask": mask, "x_len": lengths, "label": Y}) == []
+
+
+def test_an_entry_that_is_watched_is_of_a_subclass():
+    seen = []
+
+    def step(module, batch):
+        seen.append(type(batch[0]) is torch.Tensor)
+        return F.cross_entropy(module(batch[0]), batch[1])
+
+    fit(Steps(step), ManifoldMixup(layers=["net.0"]), data=batches(5))
+    assert seen == [False, False, True, False, True]
 
 
 class Opaque:

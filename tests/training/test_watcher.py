@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fitting import Net, batches, fit
+from fitting import Net, Steps, batches, fit
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch import nn
@@ -25,25 +25,15 @@ NOISE = torch.tensor([True, False, True, True, False, False])
 ORDER = torch.tensor([3, 5, 0, 2, 1, 4])
 
 
-class Steps(Net):
-    """A network whose training step is a function of itself and the batch."""
-
-    def __init__(self, step):
-        super().__init__()
-        self.step = step
-
-    def partners(self, target):
-        """What the oracle exchanges for the partner's, right before the loss."""
-        return target
-
-    def training_step(self, batch, batch_idx):
-        self.loss = self.step(self, batch)
-        return self.loss
+def as_it_is(target):
+    """What an oracle replaces by the partner's target, right before the loss."""
+    return target
 
 
 def trained(step, batch, layers=("net.0",), **kwargs):
     """A module after one step, as it was before, the plan, and what was said."""
     module, callback = Steps(step), ManifoldMixup(layers=[*layers], seed=3, **kwargs)
+    module.partners = as_it_is
     before = copy.deepcopy(module)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -53,31 +43,38 @@ def trained(step, batch, layers=("net.0",), **kwargs):
 
 
 def expected(before, plan, batch, where):
-    """The naive form: the targets are exchanged in the batch, or right before the loss."""
+    """Loss and gradients of the naive form.
+
+    The targets are exchanged in the batch, or right before the loss, in the rows of the network.
+    """
+    module = copy.deepcopy(before)
+
+    def hook(_module, args, output):
+        return naive.mix(output, plan.lam.to(output.dtype), plan.partner.tolist())
 
     def one_pass(partner):
-        module, own = copy.deepcopy(before), copy.deepcopy(batch)
+        own = copy.deepcopy(batch)
         if where == "loss":
             module.partners = lambda target: target[partner]
         else:
             for key in where:
                 own[key] = own[key][partner]
-
-        def hook(module, args, output):
-            return naive.mix(output, plan.lam.to(output.dtype), plan.partner.tolist())
-
-        module.net[0].register_forward_hook(hook)
-        module.log = lambda *_: None
         return module.training_step(own, 0)
 
+    module.net[0].register_forward_hook(hook)
+    module.log = lambda *_: None
     first, second = one_pass(torch.arange(6)), one_pass(plan.partner)
-    return plan.lam * first + (1 - plan.lam) * second
+    loss = plan.lam.to(first.dtype) * first + (1 - plan.lam.to(first.dtype)) * second
+    return loss, torch.autograd.grad(loss, list(module.parameters()))
 
 
-def assert_exact(step, batch, where, *, silent=True, **kwargs):
+def assert_exact(step, batch, where, **kwargs):
+    """Loss and gradients are those of the naive form, and nothing is said."""
     module, before, plan, said = trained(step, batch, **kwargs)
-    torch.testing.assert_close(module.loss, expected(before, plan, batch, where).float())
-    assert (said == []) is silent, said
+    loss, gradients = expected(before, plan, batch, where)
+    torch.testing.assert_close(module.loss, loss)
+    torch.testing.assert_close(module.grads, [*gradients], atol=1e-6, rtol=1e-4)
+    assert said == []
 
 
 def assert_said(step, batch, *parts, **kwargs):
@@ -494,7 +491,7 @@ def test_float_targets_keep_their_own_labels_for_whoever_takes_them_out():
     assert module.lists == (y.tolist(), y[0].tolist(), float(y[1, 2]))
     for kept in module.kept:
         torch.testing.assert_close(kept.float(), torch.cat([y, y])[: len(kept)], atol=0, rtol=0)
-    torch.testing.assert_close(module.loss, expected(before, plan, [X, y], [1]).float())
+    torch.testing.assert_close(module.loss, expected(before, plan, [X, y], [1])[0])
 
 
 def test_numbers_that_are_computed_from_float_targets_keep_the_mix():
