@@ -5,7 +5,7 @@ from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.gates import borrow
 from lightning_mmix.pairing.step import Step
 
-PARTNER = torch.tensor([2, 0, 3, 1])
+PARTNER = torch.tensor([2, 3, 1, 0])  # which commutes with nothing below
 ROWS = torch.tensor(  # as many columns as rows
     [[1.0, 5.0, 2.0, 0.5], [2.0, 6.0, 0.0, 1.5], [0.0, 7.0, 4.0, 2.5], [3.0, 1.0, 9.0, 8.0]]
 )
@@ -55,6 +55,7 @@ OF_THE_SAMPLES_OWN = {
     "cat": lambda t: torch.cat([t[2:], t[:2]]),
     "write": write(set_some),
     "write one by one": write(set_one_by_one),
+    "overwrite": write(lambda t: t.copy_(torch.arange(16.0).view(4, 4))),
     "write into a part": write(lambda t: t[:2].add_(1.0)),
     "write into a row": write(lambda t: t[2].mul_(3.0)),
     "write into each row": write(lambda t: [row.mul_(i) for i, row in enumerate(t)]),
@@ -69,6 +70,7 @@ OF_THE_SAMPLES_OWN = {
 def test_what_was_made_of_the_partner_is_the_partners(early, name):
     change = OF_THE_SAMPLES_OWN[name]
     made = change(ROWS.clone())
+    assert not torch.equal(made[PARTNER], change(ROWS[PARTNER]))  # else it would tell nothing
     torch.testing.assert_close(second(early, change), made[PARTNER], atol=0, rtol=0)
 
 

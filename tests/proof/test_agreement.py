@@ -58,6 +58,24 @@ def test_the_naive_form_has_the_partners_target_and_the_same_hidden_states():
         assert tried.naive(partners=partners).loss == pytest.approx(expected)
 
 
+def test_in_the_naive_form_nothing_is_paired_once_the_layer_has_run():
+    seen = []
+
+    def run(model, x, y):
+        z = model(x)
+        seen.append((type(y).__name__, y.tolist()))
+        return F.cross_entropy(z, y)
+
+    tried = trial(run)
+    for each in (
+        tried.paired,
+        lambda: tried.naive(partners=False),
+        lambda: tried.naive(partners=True),
+    ):
+        each()
+    assert seen == [("Paired", [0, 1, 2]), ("Tensor", [0, 1, 2]), ("Tensor", [2, 0, 1])]
+
+
 def test_loss_and_gradients_of_an_exact_step_agree():
     found = agreement(trial(loss), watching)
     assert found.is_exact

@@ -298,6 +298,16 @@ def test_a_penalty_of_the_slope_at_the_input_is_not_said():
     assert_exact(step, [X, Y], [1])
 
 
+def test_a_penalty_of_the_slope_of_the_output_is_not_said():
+    def step(module, batch):
+        x = batch[0].clone().requires_grad_()
+        z = module(x)
+        (slope,) = torch.autograd.grad(z.sum(), x, create_graph=True)
+        return F.cross_entropy(z, batch[1]) + slope.square().sum()
+
+    assert_exact(step, [X, Y], [1])
+
+
 def test_what_goes_along_with_the_target_by_its_name_is_the_partners():
     def step(module, batch):
         loss = F.cross_entropy(module(batch["x"]), batch["label"], reduction="none")

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torchmetrics import Metric
 
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.gates import borrow
@@ -141,6 +142,26 @@ def test_what_is_not_in_the_loss_is_not_noted():
     ((z.argmax(1) == target) * weight).mean().item()
     F.cross_entropy(z, target).backward()
     assert step.notes.meetings == set()
+    step.close()
+
+
+def test_what_a_metric_takes_is_not_noted():
+    class Most(Metric):
+        def __init__(self):
+            super().__init__()
+            self.add_state("most", torch.tensor(0))
+
+        def update(self, labels):
+            self.most = torch.tensor(int(labels[0]))
+
+        def compute(self):
+            return self.most
+
+    step, target, _ = paired_and_watched()
+    Most().update(target)
+    assert step.notes.reads == set()
+    int(target[0])
+    assert [note.operation for note in step.notes.reads] == ["int"]
     step.close()
 
 
