@@ -11,6 +11,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fitting import Net, Steps, batches, fit
+from lightning.pytorch.loggers.logger import DummyLogger
 from scipy.optimize import linear_sum_assignment
 from sklearn.metrics import confusion_matrix, roc_auc_score
 from torch import nn
@@ -541,14 +542,42 @@ def test_a_value_that_is_taken_before_the_layer_runs_is_said():
 
 
 def test_a_value_that_counts_only_later_is_found_later():
-    def step(module, batch):
-        scale = min(1, module.global_step)
-        weight = torch.tensor([1.0 + scale * label for label in batch[1].tolist()])
-        loss = F.cross_entropy(module(batch[0]), batch[1], reduction="none")
-        return (weight * loss).mean()
+    class Later(Net):
+        def training_step(self, batch, batch_idx):
+            weight = torch.tensor([1.0 + batch_idx * label for label in batch[1].tolist()])
+            loss = F.cross_entropy(self(batch[0]), batch[1], reduction="none")
+            return (weight * loss).mean()
 
     with pytest.warns(UserWarning, match="tolist at test_watcher.py:"):
-        fit(Steps(step), ManifoldMixup(layers=["net.0"]), data=batches(2))
+        fit(Later(), ManifoldMixup(layers=["net.0"]), data=batches(2))
+
+
+def test_a_value_is_said_once_though_its_effect_is_another_in_each_step():
+    with pytest.warns(UserWarning, match="is off by") as caught:
+        fit(Steps(by_item), ManifoldMixup(layers=["net.0"]), data=batches(9))
+    assert len([w for w in caught if "is off by" in str(w.message)]) == 1
+
+
+class Counts(DummyLogger):
+    """A logger that counts what a step tells it by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def log_metrics(self, metrics, step=None):
+        self.count += "own" in metrics
+
+
+def test_what_a_step_tells_its_logger_is_not_told_again_in_a_trial():
+    def step(module, batch):
+        module.logger.log_metrics({"own": 1.0})
+        return by_item(module, batch)
+
+    logger = Counts()
+    with pytest.warns(UserWarning, match="is off by"):
+        fit(Steps(step), ManifoldMixup(layers=["net.0"]), logger=logger)
+    assert logger.count == 1
 
 
 def test_one_hots_that_move_with_their_rows_are_not_said():
