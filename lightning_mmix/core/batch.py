@@ -2,20 +2,23 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import islice
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DistributedSampler
 
 from lightning_mmix.core.names import kind
 from lightning_mmix.core.search import (
+    are_packed,
     is_plain_pair,
     one_of,
     one_tensor,
     refuse_one_each,
     search_targets,
 )
-from lightning_mmix.core.trees import Path, describe, entries, follow, tensors
+from lightning_mmix.core.trees import Path, describe, entries, first_size, follow, is_keyed, tensors
 
 INPUT_KEYS = ("image", "x", "input", "inputs", "pixel_values")
 
@@ -38,20 +41,15 @@ def find_targets(
         The batch's own tensors, all with the same first dimension.
 
     Raises:
-        ValueError: If no target is found, more than one may be meant, what is found may be
-            something else, or their lengths differ.
+        ValueError: If there is no target, none is found, more than one may be meant, what is found
+            may be something else, or they are not one row, or one row each, for each sample.
         TypeError: If what is found is no tensor.
     """
-    if paths is None:
-        targets = search_targets(batch, along=along)
-    else:
-        listed = [paths] if isinstance(paths, str | int) else paths
-        found = [leaf for path in listed for leaf in _tensors_at(batch, path)]
-        targets = list({id(leaf): leaf for leaf in found}.values())
-    size = targets[0].shape[:1] if targets else ()
-    if not size or any(target.shape[:1] != size for target in targets):
-        shapes = ", ".join(str(tuple(t.shape)) for t in targets) or "none"
-        raise ValueError(f"expected targets of shape (B, ...) with one B, but got {shapes}")
+    inputs = _inputs_alone(batch)
+    if len(inputs) == 1 or (inputs and paths is None):
+        raise _no_target(batch, len(inputs))
+    targets = search_targets(batch, along=along) if paths is None else _named(batch, paths)
+    _refuse_other_rows(batch, targets)
     return targets
 
 
@@ -120,6 +118,30 @@ def find_mixable_input(batch: Any, path: Path | None = None) -> Tensor:
     )
 
 
+def is_box_table(target: Tensor, size: int) -> bool:
+    """Whether each row of a target is a box, and its first column the position of its sample.
+
+    So detectors take boxes, as (index, class, x, y, w, h), with an angle or without the class, and
+    points.
+
+    Args:
+        target: Of a batch.
+        size: B, the number of samples.
+
+    Returns:
+        Whether it is floating point, of shape (M, 4) to (M, 7), and its first column holds whole
+        numbers in [0, B), none smaller than the one before. Of M = B rows these have to be 0, 1,
+        2 … and three at least: labels that are sorted by chance are no positions.
+    """
+    is_table = target.dim() == 2 and target.layout is torch.strided
+    if not is_table or not target.is_floating_point() or not 4 <= target.shape[1] <= 7:
+        return False
+    first = target[:, 0].tolist()
+    if len(first) == size:
+        return size > 2 and first == [*range(size)]
+    return first == sorted(first) and {*first} <= {*range(size)}
+
+
 def num_unrepeated(loader: Any, batch_idx: int, size: int) -> int:
     """How many samples of an evaluation batch are no repetition by a distributed sampler.
 
@@ -150,7 +172,79 @@ def first_loader(loaders: Any) -> Any:
     return nested[0] if nested else loaders
 
 
+def _inputs_alone(batch: Any) -> list[Tensor]:
+    """The inputs of a batch that holds these, and what goes along with them, and nothing else."""
+    if isinstance(batch, Tensor):
+        return [batch]
+    if type(batch) in (tuple, list):
+        return _inputs_alone(batch[0]) if len(batch) == 1 else []
+    held = dict(entries(batch))
+    if not {kind(key) for key in held} <= {"input", "condition", "loss"}:
+        return []
+    return list(tensors([entry for key, entry in held.items() if kind(key) == "input"]))
+
+
+def _no_target(batch: Any, count: int) -> ValueError:
+    copied, target = "return (x, x.clone())", "1"
+    if count > 1:
+        return ValueError(
+            f"the batch, {describe(batch)}, holds inputs alone; if the loss takes one as the "
+            "target, name it, or a copy that on_after_batch_transfer adds: target=<key, index or "
+            "path>; GANs and views can't be mixed"
+        )
+    if is_keyed(batch):
+        key = next(key for key, _ in entries(batch) if kind(key) == "input")
+        copied, target = f"set batch['labels'] = batch[{key!r}].clone()", "'labels'"
+    return ValueError(
+        f"the batch, {describe(batch)}, holds no target; an autoencoder's or language model's is a "
+        f"copy of its input: {copied} in on_after_batch_transfer, say target={target}, and take "
+        "the loss of the copy; GANs and views can't be mixed"
+    )
+
+
+def _named(batch: Any, paths: Path | Sequence[Path]) -> list[Tensor]:
+    listed = [paths] if isinstance(paths, str | int) else paths
+    found = [leaf for path in listed for leaf in _tensors_at(batch, path)]
+    return list({id(leaf): leaf for leaf in found}.values())
+
+
 def _tensors_at(batch: Any, path: Path) -> list[Tensor]:
     found = follow(batch, path, "target")
-    refuse_one_each(found)
+    refuse_one_each(found, next((first_size(each) for each in tensors(batch)), None))
     return list(tensors(found)) or [one_tensor(found, batch, "target")]
+
+
+def _refuse_other_rows(batch: Any, targets: list[Tensor]) -> None:
+    """Refuse targets that don't have a row for each sample."""
+    sizes = {first_size(each) for each in (*islice(tensors(batch), 1), *targets)}
+    if len(sizes) == 1 and None not in sizes:
+        return
+    if without := [target for target in targets if first_size(target) is None]:
+        raise _misshapen(describe(without[0]) + _advice_without_rows(without[0]))
+    if are_packed(targets, list(tensors(batch))):
+        advice = ", laid end to end with their lengths; pad them to (B, T) in the collate function"
+        raise _misshapen(_shapes(targets) + advice)
+    if len({first_size(target) for target in targets}) != 1:
+        advice = "; name those with a row for each sample, and pad or stack what differs"
+        raise _misshapen(f"{_shapes(targets)}, not of one B{advice}")
+    size = next((first_size(each) for each in tensors(batch) if each.dim() > 3), None)
+    # values are read where the shape is odd: elsewhere that would only wait for a device
+    odd = [target for target in targets if size is not None and len(target) != size]
+    if any(is_box_table(target, size or 0) for target in odd):
+        advice = f" for {size} images, a row a box; pad them to (B, M, ...), so that each image has"
+        raise _misshapen(f"{describe(odd[0])}{advice} its own, or train without ManifoldMixup")
+
+
+def _advice_without_rows(target: Tensor) -> str:
+    if target.is_nested:
+        return "; pad it in the collate function: torch.nested.to_padded_tensor(y, -100)"
+    return ", without rows; give each sample a value of its own"
+
+
+def _misshapen(what: str) -> ValueError:
+    return ValueError(f"expected targets of shape (B, ...), but got {what}")
+
+
+def _shapes(targets: list[Tensor]) -> str:
+    some = [str(tuple(target.shape)) for target in targets[:3]]
+    return ", ".join([*some, "…"] if len(targets) > 3 else some) or "none"

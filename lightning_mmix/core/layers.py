@@ -59,6 +59,21 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     return modules
 
 
+def examples(model: nn.Module) -> list[str]:
+    """The names of one or two layers, for those who have to name some.
+
+    They have parameters, and lie side by side as far outside as possible; if there are several
+    the last, which is often a head, is not among them.
+    """
+    modules = named_layers(model)
+    names = [n for n, m in modules.items() if takes_hooks(m) and any(True for _ in m.parameters())]
+    for dots in sorted({name.count(".") for name in names}):
+        level = [name for name in names if name.count(".") == dots]
+        if len(level) > 1:
+            return level[:-1][:2]
+    return names[:1]
+
+
 def takes_hooks(module: nn.Module) -> bool:
     """Whether a module has a forward pass of its own, and hooks see it."""
     # a scripted module's forward can't be asked for on its class, and it takes no hooks

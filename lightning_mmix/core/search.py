@@ -1,13 +1,22 @@
 """The search for a target, among the names, types and shapes of what a batch holds."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_mmix.core.names import goes_with, is_mask, kind
-from lightning_mmix.core.trees import describe, entries, has_rows, tensors
+from lightning_mmix.core.trees import (
+    are_alike,
+    are_formed_alike,
+    describe,
+    entries,
+    has_rows,
+    places,
+    tensors,
+)
 
 Held = dict[Any, Any]  # what a batch holds, by key
 
@@ -36,7 +45,7 @@ def search_targets(batch: Any, *, along: bool) -> list[Tensor]:
     if along:
         targets += [held[other] for other in others if _is_as_long(held[other], targets[0])]
     # of a target that was named a gate sees if the network takes it
-    _refuse_shared(batch, targets, apart)
+    _refuse_shared(batch, key, targets, apart)
     _refuse_view(batch, key, held[key], apart)
     return list({id(target): target for target in targets}.values())
 
@@ -47,12 +56,14 @@ def is_plain_pair(batch: Any) -> bool:
         return False
     first, second = batch
     are_tensors = isinstance(first, Tensor) and isinstance(second, Tensor)
-    return are_tensors and (first.dtype != second.dtype or first.shape != second.shape)
+    return are_tensors and (first.dtype != second.dtype or not are_alike(batch))
 
 
 def _target_key(batch: Any, held: Held) -> Any:
     # a pair is told by its type: three labels in a row are no (x, y, weight)
     if type(batch) in (tuple, list):
+        if len(batch) != 2 and are_alike(batch):
+            raise _all_alike(batch, "<index or path>")
         return one_of([1] if len(batch) == 2 else [], batch, "target")
     named = [key for key in held if kind(key) == "target"]
     likely = [key for key in named if not _is_text(held[key])]
@@ -114,15 +125,16 @@ def _tensors_in(entry: Any, batch: Any, held: Held) -> list[Tensor]:
     refuse_one_each(entry, size)
     parts = sorted(entries(entry), key=lambda part: kind(part[0]) != "target")
     found = list(tensors([part for _, part in parts])) or [one_tensor(entry, batch, "target")]
-    return [each for each in found if has_rows(each, size)] or found
+    # what is packed is refused with its lengths
+    return [each for each in found if has_rows(each, size) or are_packed(found, found)] or found
 
 
-def _refuse_shared(batch: Any, targets: list[Tensor], apart: list[Any]) -> None:
+def _refuse_shared(batch: Any, key: Any, targets: list[Tensor], apart: list[Any]) -> None:
     own = {id(target) for target in targets}
     if any(id(tensor) in own for tensor in tensors(apart)):
         raise ValueError(
             f"the target stands at two places of the batch, {describe(batch)}; if it is the "
-            "input as well, give the batch a .clone() of it"
+            f"input as well, give the batch a .clone() of it, and say target={key!r}"
         )
 
 
@@ -134,35 +146,42 @@ def _refuse_view(batch: Any, key: Any, entry: Any, apart: list[Any]) -> None:
     is_named = kind(key) != "other"
     if is_named and isinstance(entry, Tensor):
         return
-    is_alike = _is_formed_alike if is_named else _may_be_view
-    if any(is_alike(other, entry) for other in apart):
-        raise ValueError(
-            f"the entry {key!r} of the batch, {describe(batch)}, looks like another one, so it may "
-            "be a view or a domain of its own rather than the target; if it is the target, say "
-            f"so: target={key!r}"
-        )
+    is_alike = are_formed_alike if is_named else _may_be_view
+    if not any(is_alike(other, entry) for other in apart):
+        return
+    if are_alike(batch):
+        raise _all_alike(batch, repr(key))
+    raise ValueError(
+        f"the entry {key!r} of the batch, {describe(batch)}, looks like another one, as those of "
+        "two domains or views do; say which target the loss takes: target="
+        f"{_labels_within([*apart, entry], batch)}, or target={key!r} for all of this entry"
+    )
+
+
+def _all_alike(batch: Any, key: str) -> ValueError:
+    return ValueError(
+        f"the entries of the batch, {describe(batch)}, look alike; if one is the target, as a copy "
+        f"of the input is an autoencoder's, say so: target={key}; views of a sample have none: "
+        "train them without ManifoldMixup"
+    )
+
+
+def _labels_within(parts: list[Any], batch: Any) -> str:
+    """The path of the first target that is found in parts of a batch, as one types it."""
+    for part in parts:
+        with suppress(ValueError, TypeError):
+            return repr(places(batch, search_targets(part, along=False))[0])
+    return "<path>"
 
 
 def _may_be_view(one: Any, other: Any) -> bool:
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.dtype == other.dtype and one.shape == other.shape
-    if not isinstance(one, Tensor) and not isinstance(other, Tensor):
-        return _is_formed_alike(one, other)
+    if isinstance(one, Tensor) == isinstance(other, Tensor):
+        return are_alike((one, other)) if isinstance(one, Tensor) else are_formed_alike(one, other)
     # a domain with labels beside one without; token ids may have labels of their shape
     first, second = next(tensors(one), None), next(tensors(other), None)
     if first is None or not first.is_floating_point() or first.dim() < 2:
         return False
-    return _is_formed_alike(first, second)
-
-
-def _is_formed_alike(one: Any, other: Any) -> bool:
-    """Whether two trees hold the same but for the number of rows."""
-    if isinstance(one, Tensor) and isinstance(other, Tensor):
-        return one.dtype == other.dtype and one.shape[1:] == other.shape[1:]
-    own, others = entries(one), entries(other)
-    are_same = type(one) is type(other) and [key for key, _ in own] == [key for key, _ in others]
-    pairs = zip(own, others, strict=False)
-    return are_same and all(_is_formed_alike(a, b) for (_, a), (_, b) in pairs)
+    return are_formed_alike(first, second)
 
 
 def refuse_one_each(found: Any, size: int | None = None) -> None:
@@ -177,16 +196,30 @@ def refuse_one_each(found: Any, size: int | None = None) -> None:
     """
     parts = found if isinstance(found, tuple | list) else ()
     are_tensors = [isinstance(part, Tensor) for part in parts]
-    if any(isinstance(part, Mapping) for part in parts) and not any(are_tensors):
-        what = "mapping"
-    elif len(parts) == size and all(are_tensors) and not all(has_rows(p, size) for p in parts):
-        what = "tensor"
-    else:
-        return
-    raise TypeError(
-        f"expected targets of shape (B, ...), but got {describe(found)}, a {what} for each "
-        "sample; stack them"
+    is_of_mappings = any(isinstance(part, Mapping) for part in parts) and not any(are_tensors)
+    is_of_tensors = len(parts) == size and all(are_tensors)
+    if is_of_mappings or (is_of_tensors and not all(has_rows(part, size) for part in parts)):
+        raise TypeError(
+            f"expected targets of shape (B, ...), but got a {type(found).__name__} of {len(parts)} "
+            f"{type(parts[0]).__name__}, one for each sample; stack them to one tensor, or pad "
+            "them, as boxes to (B, M, 4); a loss that needs the list can't be mixed"
+        )
+
+
+def are_packed(found: Sequence[Tensor], beside: Sequence[Tensor]) -> bool:
+    """Whether targets are integers laid end to end, with how many each sample has beside them."""
+    return any(
+        int(numbers.sum()) == len(flat)
+        for flat in filter(_is_row_of_integers, found)
+        for numbers in filter(_is_row_of_integers, beside)
+        # labels of all nodes of some graphs are as many as the nodes
+        if len(numbers) < len(flat)
+        and not any(len(flat) in t.shape for t in beside if t is not flat)
     )
+
+
+def _is_row_of_integers(tensor: Tensor) -> bool:
+    return tensor.dim() == 1 and not tensor.is_floating_point()
 
 
 def one_of(keys: Sequence[Any], batch: Any, what: str) -> Any:
@@ -197,10 +230,10 @@ def one_of(keys: Sequence[Any], batch: Any, what: str) -> Any:
 
 
 def _which(keys: Sequence[Any], batch: Any, what: str) -> ValueError:
-    listed = " or ".join(map(str, keys))
+    listed = " or ".join(map(str, keys[:4])) + (" or …" if len(keys) > 4 else "")
     problem = f"{listed} may be the" if keys else "there is no recognisable"
     return ValueError(
-        f"{problem} {what} in the batch, {describe(batch)}; say which: {what}=<key, index or path>"
+        f"{problem} {what} in the batch, {describe(batch)}; say where: {what}=<key, index or path>"
     )
 
 
@@ -208,7 +241,10 @@ def one_tensor(found: Any, batch: Any, what: str) -> Tensor:
     """What was found as target or input, if it is a tensor; else a TypeError."""
     if isinstance(found, Tensor):
         return found
+    advice = f"say where it is: {what}=<key, index or path>"
+    if what == "target" and hasattr(found, "__getitem__"):  # numbers or texts
+        advice = "make it one in the collate function, as torch.tensor(labels) does of numbers"
     raise TypeError(
-        f"expected a tensor as {what}, but got {describe(found)} in the batch, {describe(batch)}; "
-        f"say where it is: {what}=<key, index or path>"
+        f"expected a tensor as {what}, but got {describe(found, 40)} in the batch, "
+        f"{describe(batch)}; {advice}"
     )

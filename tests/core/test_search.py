@@ -2,10 +2,12 @@
 
 from collections import UserDict, namedtuple
 
+import numpy as np
 import pytest
 import torch
 
 from lightning_mmix.core.batch import find_input, find_targets
+from lightning_mmix.core.trees import describe
 
 B, T = 3, 5
 X, IDS, IMAGE = torch.ones(B, 4), torch.ones(B, T).long(), torch.ones(B, 2, 6, 7)
@@ -73,14 +75,15 @@ def test_what_goes_along_is_left_out_where_it_is_not_asked_for():
         ("x mask score", "mask or score"),
         ("x target_len score", "target_len or score"),
         ("x mask target_len", "mask or target_len"),
+        ("x mask a b c d", "mask or a or b or c or …"),
     ],
 )
 def test_two_that_may_be_the_target_are_asked_about(names, candidates):
-    with pytest.raises(ValueError, match=f"^{candidates} may be the target .*; say which: target="):
+    with pytest.raises(ValueError, match=f"^{candidates} may be the target .*; say where: target="):
         find_targets(batch_of(names))
 
 
-@pytest.mark.parametrize("names", ["x", "x z", "x num_classes", "x y_pred", "x loss_mask", "x id"])
+@pytest.mark.parametrize("names", ["z", "x z", "x num_classes", "x y_pred", "id z"])
 def test_where_no_name_says_target_none_is_found(names):
     with pytest.raises(ValueError, match=r"^there is no recognisable target in the batch, dict"):
         find_targets(batch_of(names))
@@ -130,6 +133,14 @@ def test_what_can_be_no_partners_is_left_alone_beside_a_target():
 
 Y, W = torch.arange(B), torch.ones(B)
 
+ENTRIES = "0: float32 (3, 4), 1:"
+MAKE_ONE = "make it one in the collate function, as torch.tensor(labels) does of numbers"
+SAY_WHERE = "say where it is: target=<key, index or path>"
+ONE_EACH = (
+    "one for each sample; stack them to one tensor, or pad them, as boxes to (B, M, 4); a loss "
+    "that needs the list can't be mixed"
+)
+
 
 @pytest.mark.parametrize(
     "batch",
@@ -155,23 +166,87 @@ def test_a_target_beside_none_is_alone():
 @pytest.mark.parametrize(
     ("place", "message"),
     [
-        ([{"labels": Y}] * B, "expected targets .* got list.*, a mapping for each sample; stack"),
-        ([torch.ones(n, 4) for n in (B, 2, 1)], "got list.*, a tensor for each sample; stack them"),
-        ([1, 2, 3], r"expected a tensor as target, but got list.*; say where it is: target="),
-        (None, "expected a tensor as target, but got NoneType in the batch"),
+        ([{"labels": Y}] * B, f"got a list of 3 dict, {ONE_EACH}"),
+        ([{"labels": 1}] * B, f"got a list of 3 dict, {ONE_EACH}"),
+        (tuple(torch.ones(n, 4) for n in (B, 2, 1)), f"got a tuple of 3 Tensor, {ONE_EACH}"),
+        ([torch.tensor(n) for n in range(B)], f"got a list of 3 Tensor, {ONE_EACH}"),
     ],
 )
-def test_a_place_without_a_tensor_of_all_samples_is_refused(place, message):
-    for batch in ((X, place), {"x": X, "labels": place}):
-        with pytest.raises(TypeError, match=message):
-            find_targets(batch)
+def test_a_list_of_what_each_sample_has_is_refused(place, message):
+    for batch, *paths in ((X, place),), ({"x": X, "labels": place},), ((X, place), 1):
+        with pytest.raises(TypeError) as refused:
+            find_targets(batch, *paths)
+        assert str(refused.value) == f"expected targets of shape (B, ...), but {message}"
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ([1, 2, 3], f"list of 3 int in the batch, tuple({ENTRIES} list of 3 int); {MAKE_ONE}"),
+        (
+            (0.5, 1.5),
+            f"tuple of 2 float in the batch, tuple({ENTRIES} tuple of 2 float); {MAKE_ONE}",
+        ),
+        (["cat"], f"list of 1 str in the batch, tuple({ENTRIES} list of 1 str); {MAKE_ONE}"),
+        (
+            np.arange(B),
+            f"ndarray int64 (3,) in the batch, tuple({ENTRIES} ndarray int64 (3,)); {MAKE_ONE}",
+        ),
+        (None, f"NoneType in the batch, tuple({ENTRIES} NoneType); {SAY_WHERE}"),
+        ({"a": 3}, f"dict(a: int) in the batch, tuple({ENTRIES} dict(a: int)); {MAKE_ONE}"),
+    ],
+)
+def test_a_place_without_a_tensor_is_refused(place, message):
+    for paths in (None, 1):
+        with pytest.raises(TypeError) as refused:
+            find_targets((X, place), paths)
+        assert str(refused.value) == f"expected a tensor as target, but got {message}"
+    with pytest.raises(TypeError, match="expected a tensor as target"):
+        find_targets({"x": X, "labels": place})
 
 
 def test_tensors_at_its_place_that_are_all_of_other_sizes_are_refused():
-    with pytest.raises(ValueError, match=r"with one B, but got \(7,\), \(2,\)"):
+    with pytest.raises(ValueError, match=r"but got \(7,\), \(2,\), not of one B;"):
         find_targets((X, (torch.ones(7), torch.ones(2))))
-    with pytest.raises(ValueError, match=r"with one B, but got \(3,\), \(7,\)"):
+    with pytest.raises(ValueError, match=r"but got \(3,\), \(7,\), not of one B;"):
         find_targets((X, (Y, torch.ones(7))), 1)
+
+
+FLAT, LENGTHS = torch.ones(9).long(), torch.tensor([4, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("batch", "paths", "shapes"),
+    [
+        ((X, (FLAT, LENGTHS)), None, "(9,), (3,)"),
+        ((X, FLAT, LENGTHS), [1, 2], "(9,), (3,)"),
+        ((X, FLAT, LENGTHS), 1, "(9,)"),
+        ({"audio": X, "audio_len": Y, "target": FLAT, "target_len": LENGTHS}, None, "(9,)"),
+    ],
+)
+def test_targets_end_to_end_are_refused(batch, paths, shapes):
+    with pytest.raises(ValueError, match="laid end to end") as refused:
+        find_targets(batch, paths)
+    assert str(refused.value) == (
+        f"expected targets of shape (B, ...), but got {shapes}, laid end to end with their "
+        "lengths; pad them to (B, T) in the collate function"
+    )
+
+
+@pytest.mark.parametrize(
+    ("batch", "target"),
+    [
+        (
+            {"image": IMAGE, "node_features": torch.ones(9, 4), "y": FLAT, "num_nodes": LENGTHS},
+            FLAT,
+        ),
+        ({"edge_index": torch.ones(2, 9), "x": X, "y": FLAT, "num_edges": LENGTHS}, FLAT),
+        ({"x": X, "y": FLAT, "num_edges": LENGTHS + 1}, FLAT),
+        ({"x": X, "y": FLAT.float(), "num_edges": LENGTHS}, None),
+    ],
+)
+def test_labels_of_parts_that_are_as_many_as_something_else_are_targets(batch, target):
+    assert find_targets(batch)[0] is (batch["y"] if target is None else target)
 
 
 Pair, Masked, Domains = (
@@ -189,19 +264,45 @@ XY, OTHER = (X, Y), (torch.ones(2, 4), torch.arange(2))
         ([X, X.clone()], 1),
         (Pair(X, X.clone()), "right"),
         ((Y, Y.clone()), 1),
-        ((XY, OTHER), 1),
-        ([{"a": X, "b": Y}, {"a": X + 1, "b": Y + 1}], 1),
-        ((XY, torch.ones(2, 4)), 1),
-        ((X, OTHER), 1),
-        ({"source": XY, "target": OTHER}, "target"),
-        (Domains(XY, OTHER), "target"),
+        (((X, X.clone()), (X.clone(), X.clone())), 1),
+        ([X, X.clone(), X.clone()], None),
+        (((X, X.clone()),), None),
     ],
 )
-def test_what_may_be_another_view_or_domain_is_asked_about(batch, key):
-    message = f"^the entry {key!r} of the batch, .* looks like another one, .* so: target={key!r}$"
-    with pytest.raises(ValueError, match=message):
+def test_of_tensors_that_are_alike_the_target_is_asked_about(batch, key):
+    with pytest.raises(ValueError, match="look alike") as refused:
         find_targets(batch)
+    assert str(refused.value) == (
+        f"the entries of the batch, {describe(batch)}, look alike; if one is the target, as a "
+        "copy of the input is an autoencoder's, say so: "
+        f"target={'<index or path>' if key is None else repr(key)}; views of a sample have none: "
+        "train them without ManifoldMixup"
+    )
+    assert find_targets(batch, key or "0")
+
+
+@pytest.mark.parametrize(
+    ("batch", "key", "path"),
+    [
+        ((XY, OTHER), 1, "0.1"),
+        ([{"a": X, "b": Y}, {"a": X + 1, "b": Y + 1}], 1, None),
+        ([{"x": X, "y": Y}, {"x": X + 1, "y": Y + 1}], 1, "0.y"),
+        ((XY, torch.ones(2, 4)), 1, "0.1"),
+        ((X, OTHER), 1, "1.1"),
+        ({"source": XY, "target": OTHER}, "target", "source.1"),
+        (Domains(XY, OTHER), "target", "source.1"),
+    ],
+)
+def test_of_domains_that_look_alike_the_target_is_asked_about(batch, key, path):
+    with pytest.raises(ValueError, match="looks like another one") as refused:
+        find_targets(batch)
+    assert str(refused.value) == (
+        f"the entry {key!r} of the batch, {describe(batch)}, looks like another one, as those of "
+        "two domains or views do; say which target the loss takes: target="
+        f"{'<path>' if path is None else repr(path)}, or target={key!r} for all of this entry"
+    )
     assert find_targets(batch, key)
+    assert path is None or len(find_targets(batch, path)) == 1
 
 
 @pytest.mark.parametrize(
@@ -225,13 +326,21 @@ def test_what_its_form_or_its_name_tells_from_the_input_is_the_target(batch):
 
 
 @pytest.mark.parametrize(
-    "batch", [(X, X), {"x": Y, "y": Y}, (X, (Y, X)), {"x": X, "w": W, "y": Y, "sample_weight": W}]
+    ("batch", "key"),
+    [
+        ((X, X), 1),
+        ({"x": Y, "y": Y}, "y"),
+        ((X, (Y, X)), 1),
+        ({"x": X, "w": W, "y": Y, "sample_weight": W}, "y"),
+    ],
 )
-def test_a_target_at_two_places_is_refused(batch):
-    with pytest.raises(
-        ValueError, match=r"the target stands at two places of the batch, .*\.clone"
-    ):
+def test_a_target_at_two_places_is_refused(batch, key):
+    with pytest.raises(ValueError, match="at two places") as refused:
         find_targets(batch)
+    assert str(refused.value) == (
+        f"the target stands at two places of the batch, {describe(batch)}; if it is the input as "
+        f"well, give the batch a .clone() of it, and say target={key!r}"
+    )
 
 
 def test_a_pair_of_names_that_tell_is_no_pair_by_position():
@@ -265,5 +374,5 @@ def test_an_input_is_found_by_the_words_of_its_name(names, found):
     ],
 )
 def test_several_inputs_or_none_are_asked_about(names, problem):
-    with pytest.raises(ValueError, match=f"^{problem} input in the batch, .* say which: input="):
+    with pytest.raises(ValueError, match=f"^{problem} input in the batch, .* say where: input="):
         find_input(batch_of(names))

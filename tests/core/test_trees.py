@@ -1,5 +1,6 @@
 """Where the tensors of a batch are."""
 
+import warnings
 from collections import UserDict, namedtuple
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -7,10 +8,52 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_mmix.core.trees import copied, follow, places, rest
+from lightning_mmix.core.trees import (
+    copied,
+    describe,
+    first_size,
+    follow,
+    has_rows,
+    mapped,
+    places,
+    rest,
+    tensors,
+)
 
 X, Y, W = torch.ones(3, 2), torch.arange(3), torch.ones(3)
 Pair = namedtuple("Pair", "left right")
+
+
+class Keyed:
+    """As graphs of PyTorch Geometric: no mapping, but asked like one."""
+
+    def __init__(self, **held):
+        self.held = held
+
+    def keys(self):
+        return list(self.held)
+
+    def __getitem__(self, key):
+        return self.held[key]
+
+    def __setitem__(self, key, value):
+        self.held[key] = value
+
+    def __copy__(self):
+        return type(self)(**self.held)
+
+
+class OfKinds(Keyed):
+    """As graphs of several kinds of nodes: keys are those of all, and asking for one makes it."""
+
+    def keys(self):
+        return [key for store in self.held.values() for key in store]
+
+    def __getitem__(self, key):
+        return self.held.setdefault(key, {})
+
+    def to_dict(self):
+        return {kind: dict(store) for kind, store in self.held.items()}
 
 
 @dataclass
@@ -31,6 +74,8 @@ class Data:
         (Data(X, Y), "y"),
         ({"a.b": Y}, "a.b"),
         ((X, Y, Y), "1"),
+        (Keyed(x=X, y=Y), "y"),
+        (OfKinds(paper={"x": X, "y": Y}, author={"x": X}), "paper.y"),
     ],
 )
 def test_a_tensor_is_found_at_its_path(batch, path):
@@ -56,13 +101,79 @@ def test_the_rest_is_what_has_as_many_rows_and_is_not_known():
 
 
 @pytest.mark.parametrize(
-    "batch", [(X, [Y]), {"x": X, "y": {"a": Y}}, UserDict(x=X, y=[Y]), Pair(X, (Y, range(2)))]
+    "batch",
+    [
+        (X, [Y]),
+        {"x": X, "y": {"a": Y}},
+        UserDict(x=X, y=[Y]),
+        Keyed(x=X, y=[Y]),
+        Pair(X, (Y, range(2))),
+    ],
 )
 def test_a_copy_has_containers_of_its_own_and_the_same_tensors(batch):
     copy = copied(batch)
     assert type(copy) is type(batch)
     assert copy is not batch
     assert places(copy, [X, Y]) == places(batch, [X, Y])
-    if isinstance(copy, dict | UserDict):
-        del copy["y"]
-        assert "y" in batch
+    if isinstance(copy, dict | UserDict | Keyed):
+        copy["y"] = None
+        assert batch["y"] is not None
+
+
+def test_what_objects_with_keys_hold_is_changed_in_a_copy():
+    graph = Keyed(x=X, y=Y, name="a")
+    doubled = mapped(graph, lambda tensor: 2 * tensor)
+    assert type(doubled) is Keyed
+    assert [doubled["y"].tolist(), graph["y"].tolist(), doubled["name"]] == [
+        [0, 2, 4],
+        [0, 1, 2],
+        "a",
+    ]
+
+
+def test_a_graph_of_several_kinds_stays_as_it_is():
+    graph = OfKinds(paper={"y": Y})
+    assert list(tensors(graph)) == [Y]
+    mapped(graph, lambda tensor: 2 * tensor)
+    copied(graph)
+    assert list(graph.held) == ["paper"]
+    assert graph.held["paper"]["y"] is Y
+
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # that it is a prototype
+    NESTED = torch.nested.as_nested_tensor([torch.ones(2), torch.ones(3)], layout=torch.strided)
+
+
+@pytest.mark.parametrize(
+    ("batch", "described"),
+    [
+        (Y, "int64 (3,)"),
+        ((X, {"y": Y}), "tuple(0: float32 (3, 2), 1: dict(y: int64 (3,)))"),
+        ((X, ["a"] * 900), "tuple(0: float32 (3, 2), 1: list of 900 str)"),
+        ([1, 2], "list of 2 int"),
+        ((), "tuple"),
+        ({}, "dict"),
+        (None, "NoneType"),
+        (X.numpy(), "ndarray float32 (3, 2)"),
+        (torch.eye(2).to_sparse(), "sparse_coo float32 (2, 2)"),
+        (NESTED, "nested float32"),
+        (
+            [{"boxes": X, "labels": Y, "area": W, "crowd": Y}] * 99,
+            "list(0: dict(boxes: float32 (3, 2), labels: int64 (3,), … 4 in all), … 99 in all)",
+        ),
+        (
+            {f"entry{i}": X for i in range(30)},
+            "dict(entry0: float32 (3, 2), entry1: float32 (3, 2), entry2: float32 (3, 2), "
+            "entry3: float32 (3, 2), entry4: float32 (3, 2), … 30 in all)",
+        ),
+    ],
+)
+def test_a_batch_is_described_in_a_line(batch, described):
+    assert describe(batch) == described
+
+
+def test_a_nested_tensor_has_no_rows():
+    assert first_size(NESTED) is first_size(torch.tensor(1.0)) is None
+    assert not has_rows([NESTED], 2)
+    assert rest({"nested": NESTED, "x": X}, 3, []) == {"x": X}
