@@ -9,10 +9,14 @@ from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
 from lightning_mmix.core.kernels import interpolate
-from lightning_mmix.pairing.pair import LatePair, Pair, is_opaque, pair_of
+from lightning_mmix.core.names import is_condition
+from lightning_mmix.pairing.pair import Kind, LatePair, Pair, is_opaque, pair_of
 from lightning_mmix.pairing.step import Step, become_ordinary
 from lightning_mmix.watch.functions import (
     Function,
+    carries,
+    embeds,
+    lengths_of_input,
     reads_value,
     receives,
     reports_number,
@@ -20,6 +24,8 @@ from lightning_mmix.watch.functions import (
     with_noise_to_come,
 )
 from lightning_mmix.watch.notes import NOTHING, Note
+from lightning_mmix.watch.places import is_in_network
+from lightning_mmix.watch.watched import entries_of, watched_in
 
 # most arguments, to be told apart from trees in no time
 _LEAVES = frozenset([type(None), bool, int, float, complex, str, torch.dtype, torch.device])
@@ -86,6 +92,27 @@ def are_data(found: list[tuple[Tensor, Pair]]) -> bool:
     """Whether all paired tensors that were found are labels, or say of which to take what."""
     kinds = [pair.kind.is_data or pair.first.dtype == torch.bool for _, pair in found]
     return all(kinds) and any(pair.kind.is_data for _, pair in found)
+
+
+def kind_of(
+    func: Function, found: list[tuple[Tensor, Pair]], *, is_opaque: bool, has_rows: bool
+) -> Kind:
+    """What is known of what a function makes of the paired tensors that were found."""
+    is_data = carries(func) and are_data(found)
+    is_state = embeds(func) or all(pair.kind.is_state for _, pair in found)
+    return Kind(is_opaque, are_scalars(found), is_data, has_rows, is_state)
+
+
+def entries_met(func: Function, args: Any, kwargs: Any) -> frozenset[str]:
+    """The entries of the batch that a function takes along with paired tensors.
+
+    But for what belongs to the input: a network that takes the labels has masks and lengths meet
+    what it makes of them, and CTC takes the lengths of what the network puts out.
+    """
+    own = entries_of(watched_in(lengths_of_input(func, args, kwargs)))
+    entries = entries_of(watched_in(args, kwargs)) - own
+    are_inner = all(pair.kind.is_state for _, pair in paired_in(args, kwargs)) and is_in_network()
+    return frozenset(path for path in entries if not (are_inner and is_condition(path)))
 
 
 def notes_of(found: list[tuple[Tensor, Pair]]) -> frozenset[Note]:

@@ -12,9 +12,16 @@ from lightning_mmix.core.layers import INPUT, named_layers
 from lightning_mmix.core.operation import mix_by
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.tracing import HOOK_GUARDS
-from lightning_mmix.core.trees import describe, mapped, tensors
+from lightning_mmix.core.trees import mapped, tensors
 from lightning_mmix.pairing.arguments import is_paired
 from lightning_mmix.pairing.pair import TARGET, Pair
+from lightning_mmix.pairing.partners import rows_of
+from lightning_mmix.pairing.refusals import (
+    depends_on_target,
+    no_hidden_state,
+    passed_on,
+    refuse_target,
+)
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.pairing.tensor import become_paired
 from lightning_mmix.watch.watched import plain
@@ -35,19 +42,17 @@ class Gate:
         """Mix what the layer puts out, or leave it as it is."""
         if self.step is None:
             return None
+        size = self.step.plan.partner.shape[0]
         if any(map(is_paired, tensors(output))):
-            raise ValueError(
-                f"the hidden state of layer {self.name!r} depends on the target and can't be "
-                "mixed; if the network takes the target itself, give the batch a .clone() of it"
-            )
+            raise depends_on_target(self.name, output, size)
         is_traced = torch.compiler.is_compiling()
-        if not is_traced and self.step.notes is not None:  # asked by a graph, it would be another
-            output = mapped(output, plain)
+        if not is_traced:  # asked by a graph, it would be another
+            _refuse_passed_on(self.name, module, output, size)
+            output = output if self.step.notes is None else mapped(output, plain)
         plan = self.step.traced if is_traced else self.step.plan
-        size = plan.partner.shape[0]
         mixed = changed(module, output, size, partial(_mix_along, plan=plan))
         if mixed is output:
-            raise _no_hidden_state(self.name, output, size)
+            raise no_hidden_state(self.name, output, size)
         self.step.fired = True
         if not is_traced:
             self.step.choose()
@@ -98,7 +103,10 @@ class Gates:
         """
         layer = step.plan.layer
         if layer != INPUT and layer not in self._gates:
-            raise ValueError(f"there is no gate at layer {layer!r}, but at {list(self._gates)}")
+            raise ValueError(
+                f"the plan mixes layer {layer!r}, but gates were made for {list(self._gates)}; "
+                "make them for all layers of the recipe, Gates(model, recipe.layers)"
+            )
         self.step = step
         try:
             borrow(step, targets, value)
@@ -141,13 +149,13 @@ def borrow(step: Step, targets: Sequence[Tensor], value: Tensor | None = None) -
 
     Raises:
         ValueError: If a tensor is not as long as the plan, the input is needed and missing, or a
-            target requires a gradient or is the input.
+            target requires a gradient, is compressed or nested, or is the input.
         TypeError: If the input to be mixed is not floating point.
     """
     if any(target is value for target in targets):
         raise ValueError("the target is the input as well; give the one or the other a .clone()")
-    if any(target.requires_grad for target in targets):
-        raise ValueError("expected a target without gradient, but got one that requires it")
+    for target in targets:
+        refuse_target(target)
     mixed = [_needed(value)] if step.plan.layer == INPUT else []
     _refuse_other_sizes([*targets, *mixed], step.plan.partner.shape[0])
     for tensor in mixed:
@@ -192,17 +200,16 @@ def _is_hidden(leaf: Tensor, size: int) -> bool:
     return (leaf.is_floating_point() or leaf.is_complex()) and leaf.shape[:1] == (size,)
 
 
+def _refuse_passed_on(name: str, module: nn.Module, output: Any, size: int) -> None:
+    hidden = [leaf for leaf in tensors(output) if _is_hidden(leaf, size)]
+    if len(hidden) > 1 and any(leaf.is_leaf and leaf.requires_grad for leaf in hidden):
+        raise passed_on(name, module)
+
+
 def _mix_along(hidden: Tensor, dim: int, plan: MixPlan) -> Tensor:
     if dim == 0:
         return mix_by(plan, hidden)
     return mix_by(plan, hidden.transpose(0, dim)).transpose(0, dim)
-
-
-def _no_hidden_state(name: str, output: Any, batch_size: int) -> ValueError:
-    return ValueError(
-        f"expected layer {name!r} to put out a floating-point hidden state of shape "
-        f"({batch_size}, ...), the batch first, but got {describe(output)}"
-    )
 
 
 def _needed(value: Tensor | None) -> Tensor:
@@ -229,7 +236,7 @@ def _exchange(step: Step, value: Tensor) -> None:
 
 def _pair(step: Step, target: Tensor) -> None:
     first = target.detach()
-    second = first.index_select(0, step.plan.partner.to(target.device))
+    second = rows_of(first, step.plan.partner)
     if step.side:
         step.lend(target, data=first)
         target.data = second

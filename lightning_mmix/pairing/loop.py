@@ -17,8 +17,8 @@ from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
 
 _NOT_MIXED = (
-    "neither hidden states nor loss were mixed; of a compiled model make gates once, "
-    "gates = Gates(model, layers), and use mixing(gates, plan, y)"
+    "nothing was mixed; name one that runs, or if the model is compiled make its gates before the "
+    "loop, gates = Gates(model, layers), and use mixing(gates, plan, y)"
 )
 
 

@@ -20,12 +20,14 @@ class Kind(NamedTuple):
         is_scalar: Whether they were computed from numbers that are mixed already, as a loss is.
         is_data: Whether it is the target, or a copy of some of it, and not computed from it.
         has_rows: Whether it has a row for each sample, as far as functions show.
+        is_state: Whether it is what a network makes of embedded labels, and no loss yet.
     """
 
     is_opaque: bool = False
     is_scalar: bool = False
     is_data: bool = False
     has_rows: bool = False
+    is_state: bool = False
 
 
 TARGET = Kind(is_data=True, has_rows=True)

@@ -57,6 +57,21 @@ def rows_of(tensor: Tensor, partner: Tensor, dim: int = 0) -> Tensor:
     return tensor.index_select(dim, partner.to(tensor.device))
 
 
+def choose_alike(func: Function, args: Any, first: Tensor, second: Tensor) -> bool:
+    """Whether both sides choose the same of what is ordinary and has a row for each sample.
+
+    Args:
+        func: The function.
+        args: Its arguments.
+        first: What it chose by the first sides.
+        second: What it chose by the second ones.
+    """
+    chosen = args[0] if may_move_rows(func) and args else None
+    if not isinstance(chosen, Tensor) or pair_of(chosen) is not None or chosen.requires_grad:
+        return False
+    return chosen.shape[:1] == first.shape[:1] and bool(torch.equal(first, second))
+
+
 def give_partners_rows(pair: Pair) -> None:
     """Give the second side of what was written into the partner's rows, if the layer has not run.
 

@@ -1,5 +1,6 @@
 """Shortcuts: what both sides of a paired tensor share is computed once."""
 
+import copy
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lightning_mmix.pairing.arguments import on_own_value
 from lightning_mmix.pairing.pair import LatePair, is_opaque, pair_of
+from lightning_mmix.pairing.refusals import refuse_transforms
 from lightning_mmix.watch.functions import Function, is_in_place, is_linear
 
 _COPIES = (Tensor.detach, Tensor.clone)
@@ -15,8 +18,10 @@ _NUMBERS = (int, float)
 _OF_NLL = ("weight", "ignore_index", "reduction")
 
 
-def change_of_number(func: Function, args: Any, kwargs: Any) -> Callable[[Tensor], Tensor] | None:
-    """What a call does, if it only scales, copies or detaches a number that is mixed already.
+def changed_number(func: Function, args: Any, kwargs: Any) -> tuple[Tensor, LatePair] | None:
+    """What a call makes of a number that is mixed already, if it only scales or copies it.
+
+    That is linear, so that it may be done to the mix as well as to the sides.
 
     Args:
         func: Any function of torch's.
@@ -24,19 +29,20 @@ def change_of_number(func: Function, args: Any, kwargs: Any) -> Callable[[Tensor
         kwargs: Its arguments by keyword.
 
     Returns:
-        The change, which is linear, so that it may be made to the mix as well as to the sides.
+        The number's own value, and the pair that it has to carry; None for any other call.
     """
-    if kwargs or not args or not isinstance(args[0], Tensor) or is_in_place(func):
+    change = _change(func, args, kwargs)
+    if change is None:
         return None
-    others = args[1:]
-    is_change = func in _COPIES or (len(others) == 1 and is_linear(func, 0))
-    if not is_change or any(type(other) not in _NUMBERS for other in others):
-        return None
-    return (lambda number: func(number, *others)) if _is_mixed_number(args[0]) else None
+    refuse_transforms(func, args, {})
+    return on_own_value(change, args[:1], {}), LatePair(args[0].pair, change)
 
 
-def with_shared_softmax(func: Function, args: Any, kwargs: Any) -> tuple[Function, Any, Any]:
-    """A call, but of a cross-entropy with paired labels that part which depends on them.
+def equivalent(func: Function, args: Any, kwargs: Any) -> tuple[Function, Any, Any]:
+    """A call with the same result that suits both sides better.
+
+    A deep copy is made as each side's own class makes it, and of a cross-entropy with paired labels
+    only that part runs twice which depends on them.
 
     Args:
         func: Any function of torch's.
@@ -46,6 +52,8 @@ def with_shared_softmax(func: Function, args: Any, kwargs: Any) -> tuple[Functio
     Returns:
         Function, arguments and arguments by keyword of a call with the same result.
     """
+    if func is Tensor.__deepcopy__:
+        return copy.deepcopy, args, kwargs
     if func is not F.cross_entropy or len(args) != 2:
         return func, args, kwargs
     logits, labels = args
@@ -57,6 +65,16 @@ def with_shared_softmax(func: Function, args: Any, kwargs: Any) -> tuple[Functio
         return func, args, kwargs
     options = {name: kwargs[name] for name in _OF_NLL}
     return F.nll_loss, (_log_softmax(logits), labels), options
+
+
+def _change(func: Function, args: Any, kwargs: Any) -> Callable[[Tensor], Tensor] | None:
+    if kwargs or not args or not isinstance(args[0], Tensor) or is_in_place(func):
+        return None
+    others = args[1:]
+    is_change = func in _COPIES or (len(others) == 1 and is_linear(func, 0))
+    if not is_change or any(type(other) not in _NUMBERS for other in others):
+        return None
+    return (lambda number: func(number, *others)) if _is_mixed_number(args[0]) else None
 
 
 def _log_softmax(logits: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ class Step:
             notes.step = self
         self._model = model
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
-        self._paired: list[weakref.ref[Tensor]] = []
+        self._paired: list[tuple[weakref.ref[Tensor], type[Tensor]]] = []
 
     @property
     def is_mixing(self) -> bool:
@@ -73,15 +73,15 @@ class Step:
 
     def tracked(self) -> list[Tensor]:
         """The tensors that are paired now."""
-        return [tensor for ref in self._paired if (tensor := ref()) is not None]
+        return [tensor for ref, _ in self._paired if (tensor := ref()) is not None]
 
     def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
         """Note a tensor of the batch, to give back its class and, if ``data`` comes, its data."""
         self._lent.append((tensor, type(tensor), data))
 
     def track(self, paired: Tensor) -> None:
-        """Note a tensor that became paired, so that it can become ordinary again."""
-        self._paired.append(weakref.ref(paired))
+        """Note a tensor that becomes paired, so that it can become ordinary again."""
+        self._paired.append((weakref.ref(paired), type(paired)))
 
     def settle(self) -> None:
         """Have all sides computed, before what they follow from is written into."""
@@ -113,15 +113,16 @@ class Step:
 
     def _make_ordinary(self) -> None:
         while self._paired:
-            paired = self._paired.pop()()
+            ref, cls = self._paired.pop()
+            paired = ref()
             if paired is not None:
-                become_ordinary(paired)
+                become_ordinary(paired, cls)
 
 
-def become_ordinary(tensor: Tensor) -> None:
-    """Leave a paired tensor its own value alone, in place."""
+def become_ordinary(tensor: Tensor, cls: type[Tensor] = Tensor) -> None:
+    """Leave a paired tensor its own value alone, in place, and give it back its class."""
     if vars(tensor).pop("pair", None) is not None:
-        tensor.__class__ = Tensor
+        tensor.__class__ = cls
 
 
 def is_inside_function() -> bool:

@@ -1,7 +1,7 @@
 """The paired tensor: it carries two, so that the loss forks while the network runs once."""
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from lightning_mmix.pairing.arguments import (
-    are_data,
-    are_scalars,
     communicate,
+    entries_met,
     have_other_shapes,
     hooked,
+    kind_of,
     like,
     looks_at_shapes_only,
     mixes,
@@ -28,28 +28,27 @@ from lightning_mmix.pairing.arguments import (
 from lightning_mmix.pairing.pair import (
     COMPUTED,
     Kind,
-    LatePair,
     Pair,
     is_opaque,
     own_value,
     pair_of,
 )
-from lightning_mmix.pairing.partners import keeps_samples, of_partners
+from lightning_mmix.pairing.partners import choose_alike, keeps_samples, of_partners
 from lightning_mmix.pairing.refusals import (
     LOSS_OUTSIDE_GRAPH,
     of_unequal_length,
+    on_partners,
     other_sizes,
     refuse_nonlinear,
     refuse_transforms,
 )
-from lightning_mmix.pairing.shortcuts import change_of_number, with_shared_softmax
+from lightning_mmix.pairing.shortcuts import changed_number, equivalent
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.pairing.writes import write
 from lightning_mmix.watch.functions import (
     Function,
     asks_own_value,
     asks_size,
-    carries,
     is_about_itself,
     is_collective,
     is_in_place,
@@ -59,7 +58,7 @@ from lightning_mmix.watch.functions import (
     with_noise_to_come,
 )
 from lightning_mmix.watch.notes import NOTHING, Note
-from lightning_mmix.watch.watched import Watched, entries_of, let_go_of, plain, watched_in
+from lightning_mmix.watch.watched import Watched, let_go_of, plain, watched_in
 
 
 class Paired(Tensor):
@@ -86,23 +85,27 @@ class Paired(Tensor):
             return _meet(func, args, kwargs or {})
         return _dispatch(func, args, kwargs or {})
 
+    def __copy__(self) -> Tensor:
+        return self[...]  # on the same memory
+
     def __reduce_ex__(self, protocol: Any) -> Any:
         return ordinary(self).__reduce_ex__(protocol)
 
 
 def become_paired(tensor: Tensor, pair: Pair) -> None:
     """Give an ordinary tensor, in place, the class and the two sides of a paired one."""
+    pair.step.track(tensor)
     tensor.__class__ = Paired
     tensor.pair = pair  # type: ignore[attr-defined]  # it is paired now
-    pair.step.track(tensor)
 
 
 # fullgraph=True raises with the reason
 @torch.compiler.disable(reason=LOSS_OUTSIDE_GRAPH)  # type: ignore[no-untyped-call,untyped-decorator]
 def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
-    change = change_of_number(func, args, kwargs)
-    if change is not None:
-        return _change(change, func, args)
+    number = changed_number(func, args, kwargs)
+    if number is not None:
+        become_paired(*number)
+        return number[0]
     found = paired_in(args, kwargs)
     if not found:
         return on_own_value(func, args, kwargs)
@@ -114,7 +117,7 @@ def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
     refuse_transforms(func, args, kwargs)
     if is_in_place(func) or kwargs.get("out") is not None:
         return _write(step, func, args, kwargs)
-    return _fork(step, *with_shared_softmax(func, args, kwargs))
+    return _fork(step, *equivalent(func, args, kwargs))
 
 
 def _tell(func: Function, args: Any, kwargs: Any) -> Any:
@@ -130,7 +133,7 @@ def _tell(func: Function, args: Any, kwargs: Any) -> Any:
 def _meet(func: Function, args: Any, kwargs: Any) -> Any:
     """Run a function that takes other entries of the batch, too, and note which."""
     found = watched_in(args, kwargs)
-    met = found[0].notes.meeting(func, entries_of(found))
+    met = found[0].notes.meeting(func, entries_met(func, args, kwargs))
     if is_in_place(func) and isinstance(args[0], Watched):
         let_go_of(args[0])
     result = _dispatch(func, plain(args), plain(kwargs))
@@ -179,13 +182,6 @@ def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     return _zip(first, second, step, COMPUTED)
 
 
-def _change(change: Callable[[Tensor], Tensor], func: Function, args: Any) -> Tensor:
-    refuse_transforms(func, args, {})
-    own: Tensor = on_own_value(change, args[:1], {})
-    become_paired(own, LatePair(args[0].pair, change))
-    return own
-
-
 def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     with torch._C.DisableTorchFunctionSubclass():  # the sides alone are computed with
         own, others = side((args, kwargs), 0), side((args, kwargs), 1)
@@ -194,11 +190,11 @@ def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     first = with_noise_to_come(func, *own)
     if not tensors_in(first):
         if step.notes is not None:
-            step.notes.read(func, first, func(*others[0], **others[1]))
+            step.notes.read(func, first, on_partners(func, *others))
         return on_own_value(func, args, kwargs)
     if keeps_statistics(func):  # which are the first's
         others = tuple(_copy_of_state(step, other) for other in others[0]), others[1]
-    second = func(*others[0], **others[1])
+    second = on_partners(func, *others)
     if opaque and any(tensor.requires_grad for tensor in tensors_in(first)):
         refuse_nonlinear(func, args)
     return first if first is second else _joined(func, args, found, (first, second), opaque=opaque)
@@ -211,10 +207,12 @@ def _joined(
     step, (first, second) = found[0][1].step, sides
     rows = keeps_samples(func, args, first, found)
     if rows and not step.fired:
+        if choose_alike(func, args, first, second):
+            return first
         second = of_partners(func, args, first, second, step.plan.partner)
         if step.notes is not None and may_move_rows(func):
             step.notes.moved(func, side(args[0], 0), first)
-    kind = Kind(opaque, are_scalars(found), carries(func) and are_data(found), rows)
+    kind = kind_of(func, found, is_opaque=opaque, has_rows=rows)
     notes = NOTHING if step.notes is None else notes_of(found)
     return _zip(first, second, step, kind, notes)
 

@@ -40,9 +40,9 @@ def write(step: Step, func: Function, args: Any, kwargs: Any) -> Pair | None:
     """
     written = args[0] if args else None
     if not isinstance(written, Tensor) or "out" in kwargs:
-        raise in_place(func, "into an argument that is not its first")
+        raise in_place(func, "into out=", "leave out= away")
     if exchanges_memory(func):
-        raise in_place(func, "by exchanging its memory")
+        raise in_place(func, "by exchanging its memory", "make a new tensor")
     if (pair := pair_of(written)) is not None:
         _write_paired(pair, func, args, kwargs)
     elif step.owns(written):
@@ -91,7 +91,9 @@ def _is_alias(tensor: Tensor, pair: Pair, other: Pair) -> bool:
 def _write_ordinary(step: Step, func: Function, args: Any, kwargs: Any) -> Pair:
     written, *others = args
     if written._is_view() or shares_memory(written):
-        raise in_place(func, "into memory that other tensors may share")
+        raise in_place(
+            func, "into memory that other tensors may share", "write into a .clone(), or anew"
+        )
     found = paired_in(others, kwargs)
     opaque = any(is_opaque(*each) for each in found)
     if opaque:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from lightning_mmix.pairing.refusals import told_of
 from lightning_mmix.proof.naive import Trial, Watching
 from lightning_mmix.watch.notes import Notes
 
@@ -59,8 +60,7 @@ def agreement(trial: Trial, watching: Watching, enough: float = ENOUGH) -> Agree
         mixed = trial.paired(watching)
         own, partners = trial.naive(partners=False), trial.naive(partners=True)
     except Exception as error:  # whatever the step may raise is a finding
-        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        return Agreement(layer, problem=f"{kind}{error}")
+        return Agreement(layer, problem=told_of(error))
     expected = lam * own.loss + (1 - lam) * partners.loss
     pairs = zip(own.gradients, partners.gradients, strict=True)
     gradients = [lam * first + (1 - lam) * second for first, second in pairs]

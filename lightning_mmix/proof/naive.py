@@ -81,7 +81,7 @@ class Trial:
             return self._outcome(self.mixed, batch, step)
         outcome = self._outcome(self.run, batch, step, targets)
         if outcome.sides is None:
-            raise unused_target(self.plan)
+            raise unused_target(step)
         return outcome
 
     def naive(self, *, partners: bool) -> Outcome:

@@ -54,7 +54,8 @@ _ADDITIVE = _names("""
 """)
 _RECEIVES = _names("all_reduce all_reduce_coalesced broadcast irecv recv reduce")
 _CARRIES = _names("""
-    bfloat16 broadcast_to cat chunk clone concat contiguous cpu cuda data detach diagonal double
+    bfloat16 broadcast_to cat chunk clone concat contiguous cpu cuda data deepcopy detach
+    diagonal double
     expand expand_as flatten flip float gather getitem half hstack index_select mH mT H T
     masked_fill masked_select moveaxis movedim nan_to_num narrow permute ravel repeat
     repeat_interleave reshape reshape_as roll select split squeeze stack swapaxes swapdims t
@@ -110,6 +111,17 @@ def carries(func: Function) -> bool:
 def may_move_rows(func: Function) -> bool:
     """Whether a function may move the rows of its first argument, or change some of them alone."""
     return _plain_name(func) in _MOVES_ROWS
+
+
+@_looked_up
+def embeds(func: Function) -> bool:
+    """Whether a function looks up the vectors of indices."""
+    return func.__name__ in ("embedding", "embedding_bag")
+
+
+def lengths_of_input(func: Function, args: Any, kwargs: Any) -> Any:
+    """What a function takes of how long the network's outputs are."""
+    return (args[2:3] or kwargs.get("input_lengths")) if func.__name__ == "ctc_loss" else ()
 
 
 @_looked_up

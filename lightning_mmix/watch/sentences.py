@@ -17,7 +17,7 @@ def of_meeting(note: Note, targets: Sequence[Path]) -> str:
     named = ", ".join(map(_quoted, [*targets, note.entry]))
     return (
         f"{_taken_along(note)}; if it belongs to the target, as weights, lengths and masks of it "
-        f"do, name it, target=[{named}]; if the target is transformed by it, do that in "
+        f"do, name it, too, target=[{named}]; if it transforms the target, do that in "
         "on_after_batch_transfer"
     )
 
@@ -29,9 +29,9 @@ def of_input(note: Note) -> str:
         note: What took them.
     """
     return (
-        f"{_taken_along(note)}; if the target is transformed by it, do that in "
-        "on_after_batch_transfer, so that the partner's is transformed by the partner's; if the "
-        "output is compared with it, as an autoencoder's is, name a .clone() of it as a target, too"
+        f"{_taken_along(note)}; if it transforms the target, do that in "
+        "on_after_batch_transfer; if the output is compared with it, as an autoencoder's is, name "
+        "a .clone() of it as a target, too"
     )
 
 
@@ -45,6 +45,15 @@ def of_move(note: Note, layer: str) -> str:
     )
 
 
+def of_boxes() -> str:
+    """Of a target whose rows say in their first column which sample they belong to."""
+    return (
+        "the first column of the target counts the samples, as a table of boxes does; a row takes "
+        "its number along to its partner, so the partner's boxes are compared with the partner's "
+        "image, and the loss is that of a sample's own label; pad the boxes to (B, M, ...)"
+    )
+
+
 def of_reads(reads: Iterable[Note], deviation: float | None) -> str:
     """Of Python values of the target that the loss depends on.
 
@@ -53,16 +62,18 @@ def of_reads(reads: Iterable[Note], deviation: float | None) -> str:
         deviation: How far the loss for the partner's target is off, relative to it; None if it is
             not known whether it is.
     """
-    places = " and ".join(sorted(map(str, reads)))
+    known = sorted(map(str, reads))
+    more = [f"{len(known) - 2} more"] if len(known) > 3 else []
+    places = " and ".join([*known[:2], *more] if more else known)
     if deviation is None:
         effect = "a loss that depends on it is not exact for the partner's"
     elif math.isfinite(deviation):
-        effect = f"the loss for the partner's is off by {deviation:.2g} of it"
+        effect = f"the loss for the partner's is off by {deviation:.2g} of its value"
     else:
         effect = "the loss for the partner's is not finite"
     return (
-        f"a Python value or array was taken of what the target gives ({places}), which is that of "
-        f"the sample's own label, so {effect}; keep it a tensor, or use ManifoldMixupMixin or "
+        f"a Python value or array was made from the target ({places}), which is that of the "
+        f"sample's own label, so {effect}; keep it a tensor, or use ManifoldMixupMixin or "
         "mixed_loss"
     )
 
@@ -70,8 +81,8 @@ def of_reads(reads: Iterable[Note], deviation: float | None) -> str:
 def of_idle_layer(layer: str) -> str:
     """Of a layer that was drawn and did not run."""
     return (
-        f"layer {layer!r} was drawn but did not run in this training step, so neither hidden "
-        "states nor loss were mixed"
+        f"layer {layer!r} was to be mixed in this training step and did not run, so nothing was "
+        "mixed; name layers that run in every step"
     )
 
 
@@ -80,14 +91,14 @@ def of_no_loss(layer: str) -> str:
     return (
         f"no gradient was taken of a loss, though the hidden state of layer {layer!r} was mixed: "
         "what the training step keeps of the network's output is mixed, and the labels are not; "
-        "return the loss, or do this without ManifoldMixup"
+        "return the loss, or if the step only collects outputs, run it without ManifoldMixup"
     )
 
 
 def _taken_along(note: Note) -> str:
     return (
-        f"the loss takes the target along with entry {note.entry!r} of the batch ({note}), which "
-        "stays the sample's own where the target is the partner's"
+        f"the loss takes the target along with entry {note.entry!r} of the batch ({note}), and "
+        "never with the partner's, so it is not exact"
     )
 
 
