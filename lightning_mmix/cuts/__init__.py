@@ -5,7 +5,8 @@ those of the batch. A probe tells by the autograd graph of one forward pass, by 
 rows in another, and by values; ``"auto"`` chooses among the cuts.
 """
 
-from lightning_mmix.cuts.probe import ROWS, Probe
+from lightning_mmix.cuts.calls import ROWS
+from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.rows import TOLERANCE
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.tables import cut_table, layer_table

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.trees import entries, mapped, tensors
-from lightning_mmix.cuts.rows import TOLERANCE, Rows, Watch
+from lightning_mmix.cuts.recording import Watch
+from lightning_mmix.cuts.rows import TOLERANCE, Rows, folds
 from lightning_mmix.cuts.signal import is_signal
+from lightning_mmix.cuts.sites import TURN_BATCH, Why, not_first
 
 _APART = 0.5  # rounding is far below, and what belongs to another sample is about 1
 
@@ -24,19 +26,29 @@ class Seen:
     Attributes:
         layers: The rows of the input and of each layer's hidden states.
         outputs: Those of the network's outputs.
+        totals: The outputs that are one number, as a loss is.
+        seconds: The outputs that have the rows first, along their second dimension, if that is of
+            another size.
     """
 
     layers: Mapping[str, list[Rows]]
     outputs: list[Rows]
+    totals: list[float]
+    seconds: list[Rows]
 
     @classmethod
-    def of(cls, watch: Watch, inputs: Any, outputs: Iterable[Tensor]) -> "Seen":
+    def of(cls, watch: Watch, first: Tensor | None, outputs: Iterable[Tensor]) -> "Seen":
         """What a watch saw, with the input and those outputs that may hold the batch."""
-        first = next(filter(is_signal, tensors(inputs)), None)
-        if first is not None and watch.size in first.shape[:2]:
+        size, every = watch.size, list(outputs)
+        if first is not None and size in first.shape[:2]:
             watch.keep(INPUT, first)
-        held = [output for output in outputs if watch.size in output.shape[:2]]
-        return cls(watch.rows, [Rows.of(output, watch.size) for output in held])
+        held = [output for output in every if size in output.shape[:2]]
+        if not held:
+            held = [fold for output in every for fold in folds(output, size) or ()]
+        totals = [float(output.detach().abs()) for output in every if not output.dim()]
+        turned = [o for o in every if o.shape[:1] == (size,) and _has_second(o, size)]
+        seconds = [Rows.of(output, output.shape[1], dim=1) for output in turned]
+        return cls(watch.rows, [Rows.of(output, size) for output in held], totals, seconds)
 
     @property
     def eps(self) -> float:
@@ -45,12 +57,17 @@ class Seen:
         return max((rows.eps for rows in every), default=0.0)
 
 
-def reasons(before: Seen, inputs: Any, size: int, run: Callable[[Any], Seen]) -> dict[str, str]:
+_SORT = "if forward sorts the batch, do that in on_after_batch_transfer"
+NOTHING = Seen({}, [], [], [])
+
+
+def reasons(before: Seen, inputs: Any, size: int, run: Callable[[Any], Seen]) -> dict[str, Why]:
     """Why layers can't be mixed, as their rows don't stay those of the batch.
 
     The inputs are moved on by one row, and the hidden states should move with them. They are judged
-    only if the network's output moves, too, or has the same rows in some order; with noise it has
-    not. If it does not move, time may come first in the inputs, so that they are turned.
+    only if the network's output moves, too, or has the same rows in some order, or is a loss that
+    stays the same; with noise it is not so. If it is not so, time may come first in the inputs,
+    and they are moved on along their second dimension.
 
     Args:
         before: What a pass with the inputs showed.
@@ -61,17 +78,21 @@ def reasons(before: Seen, inputs: Any, size: int, run: Callable[[Any], Seen]) ->
     Returns:
         Layer → reason, for those that put out other samples' rows.
     """
-    after = run(_moved_on(inputs, size))
-    if _follows(before, after, size) or _follows(before, after, size, dim=1):
+    moved = _moved_on(inputs, size)
+    after = NOTHING if moved is inputs else run(moved)
+    # what has other rows, as the nodes of graphs, has not moved on
+    is_moved = all(t.shape[:1] == (size,) for t in tensors(inputs) if is_signal(t))
+    if _stays(before, after, size) or (is_moved and _is_same_loss(before, after)):
         return _refused(before, after)
     if any(tensor.shape[1:2] == (size,) for tensor in tensors(inputs)):
         turned = run(_moved_on(inputs, size, dim=1))
-        if _follows(before, turned, size):
+        if _follows(before, turned, size) or _is_same_loss(before, turned):
             return _refused(before, turned)
         if _follows(before, turned, size, dim=1):
-            return _refused(before, turned, is_turned=bool(_pairs(before, turned, size)))
-    # what is no tensor has not moved on
-    is_shuffled = _is_all_tensors(inputs) and _is_shuffled(before, after, size)
+            return _refused(before, turned, size if _pairs(before, turned, size) else None)
+    elif before.seconds and _moves_second(before, run(_second_moved_on(inputs, size))):
+        return _refused(before, after, before.seconds[0].shape[1])
+    is_shuffled = _is_all_rows(inputs, size) and _is_shuffled(before, after, size)
     return _refused(before, after) if is_shuffled else {}
 
 
@@ -95,6 +116,25 @@ def _moved_on(inputs: Any, size: int, dim: int = 0) -> Any:
     return mapped(inputs, move)
 
 
+def _second_moved_on(inputs: Any, size: int) -> Any:
+    """The inputs moved on by one along the second dimension, if samples should stand there."""
+    return mapped(inputs, lambda t: t.roll(1, 1) if t.shape[:1] == (size,) and t.dim() > 1 else t)
+
+
+def _has_second(tensor: Tensor, size: int) -> bool:
+    return tensor.dim() > 1 and tensor.numel() > 0 and tensor.shape[1] not in (1, size)
+
+
+def _moves_second(before: Seen, after: Seen) -> bool:
+    """Whether all outputs have moved on along their second dimension, of whatever size."""
+    if len(before.seconds) != len(after.seconds):
+        return False
+    eps = max(before.eps, after.eps)
+    pairs = zip(before.seconds, after.seconds, strict=True)
+    found = [one.deviation(other, eps) for one, other in pairs]
+    return all(deviation is not None and deviation < TOLERANCE for deviation in found)
+
+
 def _follows(before: Seen, after: Seen, size: int, dim: int = 0) -> bool:
     """Whether all outputs that may have the batch along ``dim``, and tell, are moved on."""
     found = [
@@ -103,6 +143,19 @@ def _follows(before: Seen, after: Seen, size: int, dim: int = 0) -> bool:
     ]
     known = [deviation for deviation in found if deviation is not None]
     return bool(known) and all(deviation < TOLERANCE for deviation in known)
+
+
+def _stays(before: Seen, after: Seen, size: int) -> bool:
+    """Whether the outputs move with the batch, wherever they have it."""
+    return _follows(before, after, size) or _follows(before, after, size, dim=1)
+
+
+def _is_same_loss(before: Seen, after: Seen) -> bool:
+    if before.outputs or not before.totals or len(before.totals) != len(after.totals):
+        return False
+    eps = max(before.eps, after.eps)
+    pairs = zip(before.totals, after.totals, strict=True)
+    return all(math.isclose(one, other, rel_tol=math.sqrt(eps)) for one, other in pairs)
 
 
 def _is_shuffled(before: Seen, after: Seen, size: int) -> bool:
@@ -119,33 +172,33 @@ def _pairs(before: Seen, after: Seen, size: int, dim: int = 0) -> list[tuple[Row
     return [pair for pair in pairs if pair[0].shape[dim : dim + 1] == (size,)]
 
 
-def _refused(before: Seen, after: Seen, *, is_turned: bool = False) -> dict[str, str]:
-    """Layer → reason; all layers, if time passes for the batch in the output, too."""
-    if is_turned:
-        return {name: _not_first(rows[0]) for name, rows in before.layers.items()}
+def _refused(before: Seen, after: Seen, turned: int | None = None) -> dict[str, Why]:
+    """Layer → why; all layers, if time passes for the batch, of that size, in the output, too."""
+    if turned is not None:
+        first = {name: rows[0].shape for name, rows in before.layers.items()}
+        return {name: Why(not_first(first[name], turned).reason, TURN_BATCH) for name in first}
     much = math.sqrt(max(before.eps, after.eps))  # so that rounding is small beside it
     found = {
-        name: _reason(rows, after.layers.get(name, []), much)
-        for name, rows in before.layers.items()
+        name: _why(rows, after.layers.get(name, []), much) for name, rows in before.layers.items()
     }
-    return {name: reason for name, reason in found.items() if reason}
+    return {name: why for name, why in found.items() if why is not None}
 
 
-def _reason(before: list[Rows], after: list[Rows], much: float) -> str:
+def _why(before: list[Rows], after: list[Rows], much: float) -> Why | None:
     if len(before) != len(after):  # it runs another number of times
-        return ""
+        return None
     for one, other in zip(before, after, strict=True):
         deviation, turned = one.deviation(other, much), one.deviation(other, much, dim=1)
         if deviation is not None and deviation >= _APART:
             is_turned = turned is not None and turned < _APART
-            return _not_first(one) if is_turned else "has its rows in another order than the batch"
-    return ""
+            another = Why("has its rows in another order than the batch", _SORT)
+            return not_first(one.shape, one.shape[1]) if is_turned else another
+    return None
 
 
-def _not_first(rows: Rows) -> str:
-    return f"is not batch-first: {rows.shape}"
-
-
-def _is_all_tensors(tree: Any) -> bool:
+def _is_all_rows(tree: Any, size: int) -> bool:
+    """Whether there is nothing that has not moved on."""
+    if isinstance(tree, Tensor):
+        return tree.shape[:1] == (size,)
     parts = entries(tree)
-    return isinstance(tree, Tensor) or (bool(parts) and all(_is_all_tensors(p) for _, p in parts))
+    return bool(parts) and all(_is_all_rows(part, size) for _, part in parts)

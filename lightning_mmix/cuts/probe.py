@@ -14,19 +14,18 @@ from torch import Tensor, nn
 
 from lightning_mmix.core.layers import INPUT, named_layers, select
 from lightning_mmix.core.plan import MixPlan
-from lightning_mmix.core.trees import describe, mapped, tensors
-from lightning_mmix.cuts.order import Seen, other_noise, reasons
-from lightning_mmix.cuts.recording import Recording
-from lightning_mmix.cuts.rows import TOLERANCE, Watch, are_telling, deviation
-from lightning_mmix.cuts.signal import Edge, Graph, Lookups, Work, edge, is_signal, sprouted
-from lightning_mmix.cuts.sites import Site
+from lightning_mmix.core.trees import describe, located
+from lightning_mmix.cuts.calls import Call, Inputs, Origin, call, carries
+from lightning_mmix.cuts.order import NOTHING, Seen, other_noise, reasons
+from lightning_mmix.cuts.recording import Recording, Watch
+from lightning_mmix.cuts.rows import TOLERANCE, are_telling, deviation
+from lightning_mmix.cuts.signal import Edge, Graph, Lookups, Work, carried, edge
+from lightning_mmix.cuts.sites import Site, Why
 from lightning_mmix.cuts.snapshot import evaluating
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
 
-Inputs = Tensor | Sequence[Any] | Mapping[str, Any]
-
-ROWS = 5  # few, and no size that other dimensions of networks have
+_OF_TARGET = Why("depends on the target, which the network takes")
 
 
 class Probe:
@@ -37,6 +36,7 @@ class Probe:
         inputs: As in :func:`cut_test`, a few rows of a batch.
         size: Their number, B ≥ 2.
         network: What takes the inputs, if it is not the model itself.
+        origins: Where the tensors among the inputs come from; None takes all for inputs.
 
     Raises:
         ValueError: If there are not two samples, or no floating-point output.
@@ -48,15 +48,21 @@ class Probe:
     """
 
     def __init__(
-        self, model: nn.Module, inputs: Inputs, *, size: int, network: nn.Module | None = None
+        self,
+        model: nn.Module,
+        inputs: Inputs,
+        *,
+        size: int,
+        network: Callable[..., Any] | None = None,
+        origins: Sequence[Origin] | None = None,
     ) -> None:
         if size < 2:
             raise ValueError(f"expected inputs of at least two samples, but got {describe(inputs)}")
         self.forwards = 0
         self.seconds = 0.0
         self._model = model
-        self._network = model if network is None else network
-        self._inputs = inputs
+        known = [Origin(path) for path, _ in located(inputs)] if origins is None else origins
+        self._call = Call(model if network is None else network, inputs, size, known)
         self._size = size
         self._content: dict[int, Tensor] = {}
         self._recorded: list[Tensor] = []
@@ -100,9 +106,10 @@ class Probe:
             The distance, in units of that between the rows: about 0 for cuts, 1 for one layer
             without effect. None if the output does not tell.
         """
-        first = next(filter(is_signal, tensors(self._inputs)), None) if INPUT in names else None
-        reference = self._reference  # made before there is a gate
-        if not any(are_telling(before, self._order) for before in reference):
+        if not are_telling(self._recorded, self._order):
+            return None
+        first = self._call.first if INPUT in names else None
+        if not are_telling(self._reference, self._order):  # made before there is a gate
             return None
         with ExitStack() as stack:
             for name in set(names) - {INPUT}:
@@ -114,7 +121,7 @@ class Probe:
     def _is_open(self, name: str) -> bool:
         site = self.sites[name]
         # nothing goes past the only input, unless all is unseen
-        is_sure = name == INPUT and bool(site.is_cut) and sum(1 for _ in tensors(self._inputs)) == 1
+        is_sure = name == INPUT and bool(site.is_cut) and len(self._call.origins) == 1
         return site.is_cut is not False and not is_sure and name not in self._confirmed
 
     def _are_cuts(self, *names: str) -> bool:
@@ -127,8 +134,8 @@ class Probe:
             return _cut(site)
         if deviation is None or deviation < 4 * self._noise:
             return site
-        unseen = "" if site.is_cut is None else ", by a way that the graph does not show"
-        return replace(site, is_cut=False, reason=f"is bypassed{unseen}")
+        hidden = "" if site.is_cut is None else ", by a way that the graph does not show"
+        return site.refused(Why(f"is bypassed{hidden}"))
 
     @cached_property
     def _noise(self) -> float:
@@ -138,7 +145,7 @@ class Probe:
 
     @cached_property
     def _reference(self) -> list[Tensor]:
-        if not self._content and all(map(is_signal, tensors(self._inputs))):
+        if not self._content and all(carries(*each) for each in self._call.known):
             return self._recorded  # what is run again for the values is the same
         return self._values(exchanged=lambda _: False)
 
@@ -148,51 +155,55 @@ class Probe:
 
     def _record(self) -> dict[str, Site]:
         """Judge all layers by the autograd graph of one forward pass."""
-        sources: list[Edge] = []
+        sources: dict[Edge, Why] = {}
         with torch.enable_grad():
-            inputs = mapped(self._inputs, lambda t: sprouted(t, sources) if is_signal(t) else t)
-        first = sources[:1]
+            begun = self._call.sprouted(sources)
         work, lookups = Work(), Lookups(self._size)
         recording = Recording(self._model, self._size, work)
-        outputs = self._run(inputs, torch.enable_grad(), lookups, work, recording)
+        recording.begin(begun.first)
+        outputs = self._run(begun, torch.enable_grad(), lookups, work, recording)
         if not outputs:
-            raise ValueError(f"{type(self._network).__name__} puts out no floating-point tensor")
-        sources += lookups.sources
-        self._recorded = [leaf.detach() for leaf in outputs]
-        self._content = lookups.content
-        graph = Graph([edge(leaf) for leaf in outputs if leaf.requires_grad], sources)
-        sites = {INPUT: self._input_site(graph, first), **recording.sites(graph)}
-        before = Seen.of(recording, self._inputs, outputs)
-        return {**sites, **self._out_of_order(sites, before)}
+            raise ValueError(f"{_name(begun.network)} puts out no floating-point tensor")
+        self._recorded, self._content = [leaf.detach() for leaf in outputs], lookups.content
+        of_targets = self._of_targets(recording)
+        looked_up = [at for place, at in lookups.sources.items() if place in self._content]
+        ends = [edge(leaf) for leaf in outputs if leaf.requires_grad]
+        sites = recording.sites(Graph(ends, [*sources, *looked_up]), sources)
+        sites.update({name: sites[name].refused(_OF_TARGET) for name in of_targets})
+        return {**sites, **self._out_of_order(sites, Seen.of(recording, self._call.first, outputs))}
 
     def _out_of_order(self, sites: Mapping[str, Site], before: Seen) -> dict[str, Site]:
         """The layers that would be cuts, if their rows were those of the batch."""
         cuts = {name for name, site in sites.items() if site.is_cut is not False}
         modules = {name: m for name, m in named_layers(self._model).items() if name in cuts}
-        found = reasons(before, self._inputs, self._size, partial(self._seen, modules))
-        return {
-            name: replace(sites[name], is_cut=False, reason=reason)
-            for name, reason in found.items()
-            if name in cuts
+        found = reasons(before, self._call.inputs, self._size, partial(self._seen, modules))
+        return {name: sites[name].refused(why) for name, why in found.items() if name in cuts}
+
+    def _of_targets(self, before: Watch) -> set[str]:
+        """The layers that depend on the targets; what these look up is no signal from now on."""
+        if not any(origin.is_target for origin in self._call.origins):
+            return set()
+        other = self._call.changed(lambda t, origin: t.roll(1, 0) if origin.is_target else t)
+        lookups, after = Lookups(self._size), Watch(named_layers(self._model), self._size)
+        try:
+            self._run(other, torch.enable_grad(), lookups, after)
+        except Exception:  # a network may refuse targets that are another sample's
+            return set()
+        self._content = {
+            place: content
+            for place, content in self._content.items()
+            if place in lookups.content and torch.equal(content, lookups.content[place])
         }
+        return before.differing(after)
 
     def _seen(self, modules: Mapping[str, nn.Module], inputs: Inputs) -> Seen:
         watch, noise = Watch(modules, self._size), other_noise(self._recorded)
+        moved = replace(self._call, inputs=inputs)
         try:
-            outputs = self._run(inputs, torch.no_grad(), noise, watch)
+            outputs = self._run(moved, torch.no_grad(), noise, watch)
         except Exception:  # a network may refuse rows in another order
-            return Seen({}, [])
-        return Seen.of(watch, inputs, outputs)
-
-    def _input_site(self, graph: Graph, first: list[Edge]) -> Site:
-        tensor = next(filter(is_signal, tensors(self._inputs)), None)
-        if tensor is None:
-            return Site(INPUT, "", None, 0.0, False, "is not floating point")
-        site = Site(INPUT, "", tuple(tensor.shape[1:]), 0.0)
-        if graph.is_blind:
-            return replace(site, is_cut=None, reason="is not shown by the graph")
-        is_bypassed = graph.bypasses(first)
-        return replace(site, is_cut=False, reason="is bypassed") if is_bypassed else site
+            return NOTHING
+        return Seen.of(watch, moved.first, outputs)
 
     def _deviation(self, exchanged: Callable[[Tensor], bool], times: int = 1) -> float | None:
         """The largest deviation of an output, relative to the distance between its rows."""
@@ -204,24 +215,18 @@ class Probe:
 
         What is no signal is made equal in all rows, so that no mask or length tells them apart.
         """
-        has_signal = bool(self._content) or any(map(is_signal, tensors(self._inputs)))
-
-        def value(tensor: Tensor) -> Tensor:
-            if tensor.shape[:1] != (self._size,):
-                return tensor
-            is_image = tensor.dtype == torch.uint8 and tensor.dim() > 2
-            if has_signal and not is_signal(tensor) and not is_image:
-                return tensor[:1].expand_as(tensor).contiguous()
-            return tensor[self._order] if exchanged(tensor) else tensor
-
-        content = {place: value(tensor) for place, tensor in self._content.items()}
-        inputs = mapped(self._inputs, value)
+        content = {
+            place: tensor[self._order] if exchanged(tensor) else tensor
+            for place, tensor in self._content.items()
+        }
+        only = bool(self._content) or self._call.has_signal
+        moved = self._call.exchanged(exchanged, self._order, only=only)
         try:
-            return self._run(inputs, torch.no_grad(), Lookups(self._size, content))
+            return self._run(moved, torch.no_grad(), Lookups(self._size, content))
         except Exception:  # a network may refuse rows that do not belong together
             return []
 
-    def _run(self, inputs: Inputs, *contexts: AbstractContextManager[Any]) -> list[Tensor]:
+    def _run(self, made: Call, *contexts: AbstractContextManager[Any]) -> list[Tensor]:
         """The floating-point outputs of one forward pass in evaluation mode."""
         started = time.perf_counter()
         self.forwards += 1
@@ -231,17 +236,14 @@ class Probe:
             stack.enter_context(evaluating(self._model))
             for context in contexts:
                 stack.enter_context(context)
-            outputs = list(filter(is_signal, tensors(call(self._network, inputs))))
+            outputs = carried(call(made.network, made.inputs))
         self.seconds += time.perf_counter() - started
         return outputs
 
 
-def call(network: nn.Module, inputs: Inputs) -> Any:
-    """Run a network on a tensor, on arguments in order, or on arguments by name."""
-    if isinstance(inputs, Tensor):
-        return network(inputs)
-    return network(**inputs) if isinstance(inputs, Mapping) else network(*inputs)
-
-
 def _cut(site: Site) -> Site:
-    return replace(site, is_cut=True, reason="")
+    return replace(site, is_cut=True, reason="", advice="")
+
+
+def _name(network: Callable[..., Any]) -> str:
+    return getattr(network, "__name__", type(network).__name__)

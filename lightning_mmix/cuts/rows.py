@@ -1,18 +1,14 @@
 """The rows of the hidden states: whether they stay those of the batch."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
+from torch import Tensor
 
-from lightning_mmix.core.layers import takes_hooks
 from lightning_mmix.core.trees import mapped, tensors
 from lightning_mmix.cuts.signal import is_signal
-from lightning_mmix.pairing.gates import changed
 
 TOLERANCE = 0.01  # of a deviation of the output, which is about 0 if that follows
 _PLACES = 1000
@@ -66,6 +62,14 @@ class Rows:
             return None
         return float(_norms(after.values - moved, dim).max() / distance)
 
+    def differ(self, other: "Rows") -> bool:
+        """Whether these rows are not those of another pass, by more than rounding."""
+        if self.values.shape != other.values.shape:
+            return True
+        # what a layer takes has more effect, even in half precision
+        much = self.eps**0.75 * float(self.values.abs().nan_to_num(0, 0, 0).max())
+        return not torch.allclose(self.values, other.values, rtol=0, atol=much, equal_nan=True)
+
     def are_shuffled(self, after: "Rows", least: float) -> bool:
         """Whether ``after`` has the same rows, in whatever order, if they tell."""
         if self.deviation(after, least) is None:
@@ -76,55 +80,6 @@ class Rows:
         nearest, order = apart.min(1)
         is_same = nearest.max() < TOLERANCE * apart.square().mean().sqrt()
         return bool(is_same) and len(set(order.tolist())) == len(order)
-
-
-class Watch:
-    """Watches the rows of layers, within a context, during one forward pass.
-
-    Args:
-        modules: The layers, by name.
-        size: B, the number of samples.
-
-    Attributes:
-        size: The same.
-        rows: Those of the hidden states that each layer has put out.
-    """
-
-    def __init__(self, modules: Mapping[str, nn.Module], size: int) -> None:
-        self.rows: dict[str, list[Rows]] = {}
-        self._modules = modules
-        self.size = size
-        self._handles: list[RemovableHandle] = []
-
-    def __enter__(self) -> "Watch":
-        for name, module in self._modules.items():
-            if takes_hooks(module):
-                hook = _Hook(self, name)
-                # first, where a gate will stand
-                handle = module.register_forward_hook(hook, prepend=True, with_kwargs=True)
-                self._handles.append(handle)
-        return self
-
-    def __exit__(self, *_error: object) -> None:
-        while self._handles:
-            self._handles.pop().remove()
-
-    def note(self, name: str, module: nn.Module, _inputs: Any, output: Any) -> Any:
-        """Note what a layer puts out, before an in-place operation changes it.
-
-        Returns:
-            What it puts out from now on.
-        """
-
-        def keep(state: Tensor, dim: int) -> Tensor:
-            self.keep(name, state, dim)
-            return state
-
-        return changed(module, output, self.size, keep)
-
-    def keep(self, name: str, state: Tensor, dim: int = 0) -> None:
-        """Keep the rows of a hidden state."""
-        self.rows.setdefault(name, []).append(Rows.of(state, self.size, dim))
 
 
 def few_rows(inputs: Any, size: int, count: int) -> Any:
@@ -147,35 +102,53 @@ def few_rows(inputs: Any, size: int, count: int) -> Any:
     return mapped(inputs, lambda t: t[rows] if t.shape[:1] == (size,) else t)
 
 
+def folds(output: Tensor, size: int) -> tuple[Tensor, Tensor] | None:
+    """An output of several rows for each sample, with a dimension for the samples.
+
+    Returns:
+        It as (B, k, ...), if those of one sample stand together, and as (k, B, ...), if the batch
+        is repeated; None if it has not a multiple of B rows, or another dimension may be B.
+    """
+    times, others = divmod(len(output), size) if output.dim() else (0, 0)
+    if times < 2 or others or output.shape[1:2] == (size,):
+        return None
+    inner = output.shape[1:]
+    return output.reshape(size, times, *inner), output.reshape(times, size, *inner)
+
+
 def deviation(found: list[Tensor], before: list[Tensor], order: Tensor) -> float | None:
     """How far outputs are from those before in an order, in units of the distance to go.
 
     Returns:
-        The largest of them; None if the shapes are others.
+        The largest of them; None if the shapes are others, or no rows tell.
     """
     if [value.shape for value in found] != [value.shape for value in before]:
         return None
-    pairs = [pair for pair in zip(found, before, strict=True) if are_telling(pair[1], order)]
-    return max(_distance(f, b[order]) / _distance(b, b[order]) for f, b in pairs)
+    apart = [
+        [_distance(f, b[order]) / _distance(b, b[order]) for f, b in pairs if _is_telling(b, order)]
+        for pairs in map(zip, _readings(found, order), _readings(before, order))
+    ]
+    return max(map(min, filter(None, apart)), default=None)
 
 
-def are_telling(before: Tensor, order: Tensor) -> bool:
-    """Whether the rows of an output differ, and by much more than rounding."""
+def are_telling(outputs: list[Tensor], order: Tensor) -> bool:
+    """Whether the rows of some output differ, and by much more than rounding."""
+    return any(_is_telling(each, order) for ways in _readings(outputs, order) for each in ways)
+
+
+def _readings(outputs: list[Tensor], order: Tensor) -> list[list[Tensor]]:
+    """The ways to read each output by samples; of several rows for each only if all are so."""
+    if any(output.shape[:1] == order.shape for output in outputs):
+        return [[output] for output in outputs]
+    both = [folds(output, len(order)) for output in outputs]
+    return [[one, other.transpose(0, 1)] for one, other in filter(None, both)]
+
+
+def _is_telling(before: Tensor, order: Tensor) -> bool:
     if before.shape[:1] != order.shape:
         return False
     much = math.sqrt(torch.finfo(before.dtype).eps) * float(before.abs().max())
     return _distance(before, before[order]) > much
-
-
-@dataclass(frozen=True)
-class _Hook:
-    """The forward hook of one layer."""
-
-    watch: Watch
-    name: str
-
-    def __call__(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        return self.watch.note(self.name, module, (args, kwargs), output)
 
 
 def _norms(tensor: Tensor, dim: int) -> Tensor:

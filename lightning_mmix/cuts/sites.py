@@ -2,9 +2,32 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from torch import Tensor
 
 from lightning_mmix.core.layers import INPUT
+
+NOT_FIRST = "is not batch-first"
+TURN_BATCH = (
+    "transpose the batch in on_after_batch_transfer, targets that have time first as well, and "
+    "have the network take it so (batch_first=True)"
+)
+_TURN = "give the network the batch first (batch_first=True, or transpose in a module of its own)"
+_AS_BOOL = "floating-point entries count as signal, and a mask that is given as bool does not"
+
+
+@dataclass(frozen=True)
+class Why:
+    """Why a layer can't be mixed.
+
+    Attributes:
+        reason: What goes with the layer's name: "is bypassed".
+        advice: What helps, if it is known.
+    """
+
+    reason: str
+    advice: str = ""
 
 
 @dataclass(frozen=True)
@@ -19,6 +42,7 @@ class Site:
             in [0, 1]; None if it never runs.
         is_cut: Whether all of the signal passes through it; None if that can't be told.
         reason: Why it is no cut, or can't be told: "is bypassed". Empty if it is one.
+        advice: What helps, if it is known.
     """
 
     name: str
@@ -27,6 +51,37 @@ class Site:
     depth: float | None = None
     is_cut: bool | None = True
     reason: str = ""
+    advice: str = ""
+
+    @property
+    def may_be_mixed(self) -> bool:
+        """Whether it is no cut for a reason that a training step may not share."""
+        is_inexact = self.reason.startswith(("is bypassed", "runs", "is not used", "is the same"))
+        return is_inexact or self.depth is None
+
+    def refused(self, why: Why) -> "Site":
+        """The same place, which is no cut."""
+        return replace(self, is_cut=False, reason=why.reason, advice=why.advice)
+
+
+def not_first(shape: Sequence[int], size: int) -> Why:
+    """Why a tensor of this shape does not hold a row for each of ``size`` samples."""
+    if not shape:
+        return Why("puts out one number for all samples")
+    times, others = divmod(shape[0], size)
+    if shape[1:2] != (size,) and times > 1 and not others:
+        return Why(f"puts out {times} rows for each sample")
+    return Why(
+        f"{NOT_FIRST}: {tuple(shape)} of {size} samples", _TURN if shape[1:2] == (size,) else ""
+    )
+
+
+def by_entry(entry: str, tensor: Tensor) -> Why:
+    """Why a layer can't be mixed past which an entry of the batch goes."""
+    if not entry:  # the batch is all one
+        return Why("is bypassed")
+    is_mask = bool(((tensor == 0) | (tensor == 1)).all())
+    return Why(f"is bypassed by entry {entry!r} of the batch", _AS_BOOL if is_mask else "")
 
 
 def choose(sites: Mapping[str, Site]) -> list[str]:
@@ -54,22 +109,31 @@ def choose(sites: Mapping[str, Site]) -> list[str]:
 
 
 def neighbours(sites: Mapping[str, Site], name: str) -> list[str]:
-    """The names of the cuts just before and after a layer."""
+    """The names of the cuts that may be meant instead of a layer.
+
+    They are those within it, if it never runs itself; else the ones just before and after it. What
+    ends with the network, as its last layer and the whole of it do, is not among them.
+    """
     names = list(sites)
+    cuts = [each for each in names if sites[each].is_cut and _depth(sites[each]) < 1]
+    if sites[name].depth is None and (inside := [each for each in cuts if _is_in(each, name)]):
+        return inside[:3]
     place = names.index(name)
-    before = [n for n in names[:place] if sites[n].is_cut][-1:]
-    return before + [n for n in names[place + 1 :] if sites[n].is_cut][:1]
+    before = [each for each in cuts if names.index(each) < place]
+    return before[-1:] + [each for each in cuts if names.index(each) > place][:1]
 
 
 def nearest_cuts(sites: Mapping[str, Site], name: str) -> str:
-    """The cuts just before and after a layer, in words."""
+    """The names of these :func:`neighbours`, in words."""
     cuts, names = neighbours(sites, name), list(sites)
-    if len(cuts) == 2:
-        return f"the nearest cuts are {cuts[0]!r} before and {cuts[1]!r} after it"
     if not cuts:
-        return "there is no cut before or after it"
+        return "there is none to mix before or after it"
+    if _is_in(cuts[0], name):
+        return f"of what it holds, {' or '.join(map(repr, cuts))} can be mixed"
+    if len(cuts) == 2:
+        return f"mix {cuts[0]!r} before or {cuts[1]!r} after it instead"
     where = "before" if names.index(cuts[0]) < names.index(name) else "after"
-    return f"the nearest cut is {cuts[0]!r} {where} it"
+    return f"mix {cuts[0]!r} {where} it instead"
 
 
 def _nearest(sites: Sequence[Site], depth: float) -> Site | None:
@@ -95,3 +159,7 @@ def _depth(site: Site) -> float:
 
 def _dots(site: Site) -> int:
     return site.name.count(".")
+
+
+def _is_in(name: str, container: str) -> bool:
+    return name.startswith(f"{container}.")

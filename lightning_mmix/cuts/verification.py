@@ -1,16 +1,35 @@
 """The verification of layers: which ones a probe shows to be cuts of the network."""
 
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lightning_mmix.core.layers import INPUT
-from lightning_mmix.core.trees import tensors
-from lightning_mmix.cuts.probe import ROWS, Inputs, Probe
+from lightning_mmix.core.trees import Path, describe, tensors
+from lightning_mmix.cuts.calls import ROWS, Call, Inputs, NoForwardError, calls
+from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.rows import few_rows
-from lightning_mmix.cuts.sites import Site, choose, nearest_cuts, neighbours
+from lightning_mmix.cuts.sites import NOT_FIRST, TURN_BATCH, Site, choose, nearest_cuts, neighbours
+from lightning_mmix.pairing.refusals import first_line
+
+_ADVICE = {
+    "depends on the target": (
+        "say which entry is the target, target=<key, index or path>, or if it is the network's "
+        "input as well, return (x, x.clone()) in on_after_batch_transfer"
+    ),
+    "is not shown": (
+        "name layers, or convert the input to floating point in on_after_batch_transfer"
+    ),
+    "puts out": "call the network for each of the views or domains",
+    NOT_FIRST: (
+        "has the target a row for each sample? Boxes, and sequences laid end to end, are to be "
+        "padded to (B, ...)"
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -43,10 +62,10 @@ def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
     order, as behind a sort by length, or is not batch-first. Rows of equal length, and noise, do
     not tell.
 
-    The signal is what is floating point, or looked up in an embedding and different between the
-    rows. Other integers and booleans, such as masks and lengths, are no signal. What runs in
-    training only, such as an auxiliary head, is not seen. The model, its gradients and the global
-    random number generators are left as they were.
+    The signal is what is floating point, looked up in an embedding and different between the rows,
+    or an image of bytes that is converted. Other integers and booleans, such as masks and lengths,
+    are no signal. What runs in training only, such as an auxiliary head, is not seen. The model,
+    its gradients and the global random number generators are left as they were.
 
     Args:
         model: Any module.
@@ -72,6 +91,69 @@ def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
     return Cuts(probe.sites, probe.forwards, probe.seconds)
 
 
+def probe_on(
+    module: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None = None
+) -> Probe:
+    """Probe a module's forward pass on a few samples of a batch.
+
+    The inputs are what the forward's signature asks for: entries of a mapping by name, entries of
+    a tuple in order, the recognised input, or the batch as a whole; targets where an argument has
+    their name. A module of which no forward pass takes the batch is probed at its one child, if
+    that holds all parameters.
+
+    Args:
+        module: Any module.
+        batch: What the data loader yields.
+        targets: The batch's targets, of two or more samples.
+        path: Where the batch holds its input; None looks by itself.
+
+    Returns:
+        A probe that has recorded one forward pass.
+
+    Raises:
+        NoForwardError: If no forward pass takes the batch.
+    """
+    problems: list[Exception] = []
+    for _, some in groupby(calls(module, batch, targets, path), lambda call: id(call.network)):
+        probe = probed(module, some, problems)
+        if probe is not None:
+            return probe
+    told = [error for error in problems if not _is_missing(error)]
+    problem = (
+        f"can't be tested with the batch, {describe(batch)} ({first_line(told[0])})" if told else ""
+    )
+    name = type(module).__name__
+    if len(told) == len(problems):
+        raise NoForwardError(f"the forward pass of {name} {problem}")
+    child = f", and that of its child {problem}" if told else ""
+    raise NoForwardError(f"{name} has no forward{child}")
+
+
+def probed(module: nn.Module, some: Iterable[Call], problems: list[Exception]) -> Probe | None:
+    """A probe of the first of some calls of which an output has the batch first.
+
+    Args:
+        module: Whose layers are named.
+        some: The calls.
+        problems: Gets what those raise that can't be made.
+
+    Returns:
+        The probe; if none is so, that of the first call that can be made, or else None.
+    """
+    unsure: Probe | None = None
+    for each in some:
+        made, origins = each.network, each.origins
+        try:
+            probe = Probe(module, each.inputs, size=each.size, network=made, origins=origins)
+        except Exception as error:  # what it is asked to take may not fit
+            problems.append(error)
+            continue
+        if probe.is_batched:
+            return probe
+        unsure = unsure or probe
+    return unsure
+
+
 def chosen_automatically(probe: Probe, *, input_mixes: bool = True) -> list[str]:
     """Choose layers as the paper does, by :func:`~.sites.choose`.
 
@@ -90,10 +172,7 @@ def chosen_automatically(probe: Probe, *, input_mixes: bool = True) -> list[str]
         if not unsure:
             return names
         refused |= unsure
-    raise ValueError(
-        'layers="auto" found no layer through which all of the signal passes; '
-        "`lightning-mmix layers` shows why; name layers and set verify=False to mix nevertheless"
-    )
+    raise ValueError(f'layers="auto" found no layer {_why_no_layer(probe.sites)}')
 
 
 def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
@@ -119,12 +198,47 @@ def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
     unsure = [name for name, site in sites.items() if site.is_cut is None]
     if unsure:
         listed = ", ".join(map(repr, unsure))
-        warnings.warn(f"neither graph nor values show if {listed} can be mixed", stacklevel=2)
+        warnings.warn(
+            f"it can't be told if all of the signal passes through {listed} (does forward use "
+            "detach() or no_grad?); name another layer, or hide this warning by verify=False",
+            stacklevel=2,
+        )
     return sites
 
 
 def _no_cut(site: Site, cuts: str) -> ValueError:
+    off = "verify=False turns this test off" if site.may_be_mixed else ""
+    clauses = filter(None, [site.advice, cuts, off])
     return ValueError(
-        f"layer {site.name!r} {site.reason}, so it is no cut of the network and can't be mixed "
-        f"exactly; {cuts}; verify=False turns this test off"
+        f"layer {site.name!r} {site.reason}, so it can't be mixed exactly; {'; '.join(clauses)}"
     )
+
+
+def _why_no_layer(sites: Mapping[str, Site]) -> str:
+    """The reason that all layers share, or that there is none."""
+    first = sites[INPUT]
+    if first.advice and first.reason.startswith(NOT_FIRST):
+        return f"to mix, since the input {first.reason}; {TURN_BATCH}"
+    # what ends with the network would not be taken
+    inner = [site for site in sites.values() if site.name != INPUT and (site.depth or 0) < 1]
+    shared = {site.reason.partition(":")[0] for site in inner if site.depth is not None}
+    if len(shared) == 1 and shared.isdisjoint({"", "is bypassed"}):
+        reason = shared.pop()
+        advice = max(site.advice for site in inner) or _advice(reason)
+        return f"to mix, since each {reason}; {advice}"
+    return (
+        "through which all of the signal passes; `lightning-mmix layers` shows why; name layers "
+        "and set verify=False to mix nevertheless"
+    )
+
+
+def _advice(reason: str) -> str:
+    """What may help where all layers share a reason."""
+    known = (each for start, each in _ADVICE.items() if reason.startswith(start))
+    return next(known, "`lightning-mmix layers` shows them")
+
+
+def _is_missing(error: Exception) -> bool:
+    """Whether a module has no forward at all, as torch tells."""
+    is_told = isinstance(error, NotImplementedError) and 'required "forward"' in str(error)
+    return is_told or "_forward_unimplemented" in str(error)

@@ -6,20 +6,20 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.strategies import DeepSpeedStrategy, FSDPStrategy, ModelParallelStrategy
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
 from lightning_mmix.core.batch import find_mixable_input, find_targets, recognised_input
-from lightning_mmix.core.layers import INPUT, Layers, named_layers, select
+from lightning_mmix.core.layers import INPUT, Layers, examples, named_layers, select
 from lightning_mmix.core.plan import Recipe
-from lightning_mmix.core.trees import Path, entries, places, tensors
-from lightning_mmix.cuts.calls import NoForwardError, probe_on
+from lightning_mmix.core.trees import Path, are_alike, entries, places, siblings, tensors
+from lightning_mmix.cuts.calls import NoForwardError
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.tables import layer_table, rendered
 from lightning_mmix.cuts.verification import chosen_automatically, verified
+from lightning_mmix.training.probes import probe_of
 from lightning_mmix.training.trials import unlogged
 
 _METRICS = (Metric, MetricCollection)
@@ -98,10 +98,11 @@ def choose_layers(
     if not verify:
         return Choice(_plain(layers), weights, {})
     try:
-        probe = _probe(trainer, batch, targets, path)
+        probe = probe_of(trainer, trainer.lightning_module, batch, targets, path)
     except NoForwardError as error:
         rank_zero_warn(
-            f"{_listed(layers)} can't be verified, since {error}; verify=False hides this warning"
+            f"it can't be tested if all of the signal passes through {_listed(layers)}, since "
+            f"{error}; they are mixed all the same, and verify=False hides this warning"
         )
         return Choice(_plain(layers), weights, {})
     with unlogged(trainer.lightning_module, trainer):
@@ -127,27 +128,39 @@ def survey(
     Returns:
         Every site but metrics by name, and the names of the chosen ones; none if there is no cut.
     """
+    targets = find_targets(batch, target)
+    probe = probe_of(trainer, module, batch, targets, path)
     with unlogged(module, trainer):
-        probe = probe_on(module, batch, find_targets(batch, target), path)
         probe.settle()
         chosen = []
         with suppress(ValueError):  # of a network without cuts
-            chosen = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
+            chosen = chosen_automatically(probe, input_mixes=_input_mixes(batch, targets, path))
     metrics = {n for n, m in named_layers(module).items() if isinstance(m, _METRICS)}
     return {name: site for name, site in probe.sites.items() if name not in metrics}, chosen
 
 
-def refuse_several_inputs(trainer: Trainer, batch: Any, targets: Sequence[Tensor]) -> None:
-    """Refuse to mix the input of a batch that was put together from several data loaders.
+def refuse_several_inputs(
+    trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None
+) -> None:
+    """Refuse to mix the input of a batch of several data loaders, and warn of that of views.
 
     Args:
         trainer: Whose data loaders they are.
         batch: A training batch.
         targets: Its targets.
+        path: Where it holds its input.
 
     Raises:
-        ValueError: If the targets come from more than one of them.
+        ValueError: If the targets come from more than one of the loaders.
     """
+    value = find_mixable_input(batch, path)
+    views = [each for each in siblings(batch, value) if are_alike([value, each])]
+    if any(all(view is not target for target in targets) for view in views):
+        (place,) = places(batch, [value])
+        rank_zero_warn(
+            f"of some entries of the batch that are alike, as views are, {place!r} alone is mixed "
+            "as the input; if the network takes the others, too, name layers without 'input'"
+        )
     loaders = trainer.fit_loop._combined_loader
     own = {id(target) for target in targets}
     holders = [part for _, part in entries(batch) if any(id(t) in own for t in tensors(part))]
@@ -158,34 +171,27 @@ def refuse_several_inputs(trainer: Trainer, batch: Any, targets: Sequence[Tensor
         )
 
 
-def _probe(trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None) -> Probe:
-    if isinstance(trainer.strategy, FSDPStrategy | ModelParallelStrategy | DeepSpeedStrategy):
-        raise NoForwardError(
-            "parameters are sharded, so no forward pass can be run beside the training"
-        )
-    with unlogged(trainer.lightning_module, trainer):
-        return probe_on(trainer.lightning_module, batch, targets, path)
-
-
 def _told_by_the_first(
     trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None
 ) -> Choice | None:
+    module = trainer.lightning_module
     try:
-        probe = _probe(trainer, batch, targets, path) if len(targets[0]) > 1 else None
+        probe = probe_of(trainer, module, batch, targets, path) if len(targets[0]) > 1 else None
     except NoForwardError as error:
-        example = 'layers=["input", "net.layer1"]'
+        listed = ", ".join(f'"{name}"' for name in examples(module))
         raise ValueError(
-            f'layers="auto" can\'t choose, since {error}; name the layers: {example}'
+            f'layers="auto" can\'t choose, since {error}; name the layers, as in layers=[{listed}]'
         ) from error
-    with unlogged(trainer.lightning_module, trainer):
+    with unlogged(module, trainer):
         names = None
         if probe is not None and trainer.is_global_zero:
-            names = chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
+            input_mixes = _input_mixes(batch, targets, path)
+            names = _chosen(probe, batch, path, input_mixes=input_mixes)
         names = trainer.strategy.broadcast(names)
         if names is None:
             return None
         sites = {} if probe is None else verified(probe, names)
-        return Choice("auto", select(trainer.lightning_module, names), sites)
+        return Choice("auto", select(module, names), sites)
 
 
 def show_layers(
@@ -214,12 +220,22 @@ def show_layers(
         trainer.print(rendered(layer_table(recipe, choice.sites, found)))
 
 
-def _input_mixes(batch: Any, path: Path | None) -> bool:
+def _chosen(probe: Probe, batch: Any, path: Path | None, *, input_mixes: bool) -> list[str]:
     try:
-        find_mixable_input(batch, path)
+        return chosen_automatically(probe, input_mixes=input_mixes)
+    except ValueError as error:
+        if recognised_input(batch, path):
+            raise
+        hint = "no input was recognised, so it was left out: input=<key, index or path>"
+        raise ValueError(f"{error}; {hint}") from None
+
+
+def _input_mixes(batch: Any, targets: Sequence[Tensor], path: Path | None) -> bool:
+    """Whether the input is found, and has a row for each target."""
+    try:
+        return find_mixable_input(batch, path).shape[:1] == targets[0].shape[:1]
     except (TypeError, ValueError):
         return False
-    return True
 
 
 def _plain(layers: Layers) -> Any:

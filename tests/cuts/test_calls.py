@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from lightning_mmix.cuts.calls import NoForwardError, probe_on
+from lightning_mmix.cuts.calls import NoForwardError
+from lightning_mmix.cuts.verification import probe_on
 
 X, Z, Y = torch.randn(8, 4), torch.randn(8, 4), torch.arange(8) % 3
 
@@ -138,22 +139,61 @@ def test_what_cannot_be_cut_down_is_taken_as_a_whole():
     assert probe_on(Columns(), (X.T, Y), [Y]).sites["one"].is_cut
 
 
-def test_a_module_without_a_usable_forward_is_told():
-    message = (
-        r"the forward pass of Body can't be tested with the batch, tuple\(0: float32 \(8, 4\), "
-        r'1: int64 \(8,\)\) \(NotImplementedError: .*missing the required "forward"'
-    )
-    with pytest.raises(NoForwardError, match=message):
-        probe_on(Body(), (X, Y), [Y])
+class Mode(OfX):
+    def forward(self, x, mode):
+        return super().forward(x)
+
+
+HELD = "can't be tested with the batch, tuple(0: float32 (8, 4), 1: int64 (8,))"
+MISSING = "(TypeError: Mode.forward() missing 1 required positional argument: 'mode')"
+
+
+def told(module, batch=(X, Y)):
+    with pytest.raises(NoForwardError) as caught:
+        probe_on(module, batch, [Y])
+    return str(caught.value)
+
+
+def test_a_module_without_a_forward_is_told():
+    assert told(Body()) == "Body has no forward"
+
+
+def test_of_a_module_without_a_forward_its_child_is_told():
+    class Outside(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = Mode()
+
+    assert told(Outside()) == f"Outside has no forward, and that of its child {HELD} {MISSING}"
 
 
 def test_a_target_is_not_passed_off_as_something_else():
-    class Mode(OfX):
-        def forward(self, x, mode):
-            return super().forward(x)
+    assert told(Mode()) == f"the forward pass of Mode {HELD} {MISSING}"
 
-    with pytest.raises(NoForwardError, match="missing 1 required positional argument: 'mode'"):
-        probe_on(Mode(), (X, Y), [Y])
+
+def test_of_a_foreign_error_the_first_line_is_told_and_not_all_of_it():
+    class Long(OfX):
+        def forward(self, x):
+            raise RuntimeError(f"{'x' * 101}\nand more")
+
+    assert told(Long()).endswith(f"(RuntimeError: {'x' * 97}...)")
+
+
+class Repeated(nn.Module):
+    """Runs each sample twice, in a network that is its one child."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = OfX()
+
+    def forward(self, x):
+        return self.net(x.repeat(2, 1))
+
+
+def test_a_forward_that_can_be_run_is_not_passed_over_for_its_child():
+    sites = probe_on(Repeated(), (X, Y), [Y]).sites
+    assert sites["input"].is_cut
+    assert sites["net.one"].reason == "puts out 2 rows for each sample"
 
 
 def test_a_forward_that_puts_out_no_signal_is_not_usable():

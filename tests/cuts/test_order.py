@@ -8,9 +8,8 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from lightning_mmix.core.trees import mapped
 from lightning_mmix.cuts import probe
-from lightning_mmix.cuts.calls import probe_on
 from lightning_mmix.cuts.probe import Probe
-from lightning_mmix.cuts.verification import cut_test
+from lightning_mmix.cuts.verification import cut_test, probe_on
 
 ANOTHER = "has its rows in another order than the batch"
 LENGTHS = torch.tensor([2, 5, 3, 7, 4, 6])
@@ -133,21 +132,23 @@ def square(size=5):
 def test_of_a_network_with_time_first_an_lstm_that_knows_it_can_be_mixed(network, size):
     sites = verdicts(Probe(network(), square(size), size=size).sites)
     assert sites == {
-        "embed": f"is not batch-first: ({size}, {size}, 6)", "body": "", "head": ""
-    }  # fmt: skip
+        "embed": f"is not batch-first: ({size}, {size}, 6) of {size} samples",
+        "body": "",
+        "head": "",
+    }
 
 
 def test_a_sequence_as_long_as_the_rows_that_are_probed_passes_for_no_batch():
     x = torch.randint(20, (8, 5))
     assert verdicts(cut_test(TimeFirst(), x).sites) == {
-        "embed": "is not batch-first: (5, 5, 6)", "body": "", "head": ""
+        "embed": "is not batch-first: (5, 5, 6) of 5 samples", "body": "", "head": ""
     }  # fmt: skip
 
 
 def test_attention_with_time_first_is_refused():
     encoder = TimeFirst(nn.TransformerEncoderLayer(6, 2, 8))
     sites = verdicts(Probe(encoder, square(), size=5).sites)
-    first = "is not batch-first: (5, 5, 6)"
+    first = "is not batch-first: (5, 5, 6) of 5 samples"
     assert sites["embed"] == sites["body"] == sites["body.norm2"] == first
     assert sites["head"] == ""
     attention = SelfAttention(nn.MultiheadAttention(6, 2))
@@ -158,10 +159,33 @@ def test_attention_with_time_first_is_refused():
 def test_where_time_passes_for_the_batch_in_the_output_nothing_can_be_mixed():
     sites = verdicts(Probe(Tagger(), square(), size=5).sites)
     assert sites == {
-        "embed": "is not batch-first: (5, 5, 6)",
-        "body": "is not batch-first: (5, 5, 6)",
-        "head": "is not batch-first: (5, 5, 4)",
+        "embed": "is not batch-first: (5, 5, 6) of 5 samples",
+        "body": "is not batch-first: (5, 5, 6) of 5 samples",
+        "head": "is not batch-first: (5, 5, 4) of 5 samples",
     }
+
+
+@pytest.mark.parametrize("network", [Tagger, lambda: Tagger(nn.GRU(6, 6))])
+def test_where_time_passes_for_the_batch_it_may_be_of_any_length(network):
+    sites = verdicts(Probe(network(), tokens(torch.full((5,), 8), 8), size=5).sites)
+    assert sites["embed"] == "is not batch-first: (5, 8, 6) of 8 samples"
+    assert sites["head"] == "is not batch-first: (5, 8, 4) of 8 samples"
+
+
+class Steps(nn.Module):
+    """Takes the batch first, and each step of time for itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed, self.head = nn.Embedding(20, 6), nn.Linear(6, 4)
+
+    def forward(self, x):
+        return self.head(self.embed(x))
+
+
+def test_steps_that_are_alike_are_no_samples():
+    sites = verdicts(Probe(Steps(), tokens(torch.full((5,), 8), 8), size=5).sites)
+    assert sites == {"embed": "", "head": ""}
 
 
 @pytest.mark.parametrize("times", [8, 7])
@@ -173,8 +197,8 @@ def test_a_loader_with_time_first_is_told(times):
 
     x, y = torch.randn(times, 8, 3), torch.arange(8) % 4
     sites = probe_on(Floats(), (x, y), [y]).sites
-    assert sites["input"].reason == f"is not batch-first: ({times}, 8, 3)"
-    assert sites["embed"].reason == f"is not batch-first: ({times}, 8, 6)"
+    assert sites["input"].reason == f"is not batch-first: ({times}, 8, 3) of 8 samples"
+    assert sites["embed"].reason == f"is not batch-first: ({times}, 8, 6) of 8 samples"
     assert sites["body"].is_cut
     assert sites["head"].is_cut
 
@@ -185,7 +209,7 @@ def test_a_bag_of_words_with_time_first_is_told():
             return self.head(self.embed(x).mean(0))
 
     sites = verdicts(Probe(Bag(), torch.randint(20, (5, 5)), size=5).sites)
-    assert (sites["embed"], sites["head"]) == ("is not batch-first: (5, 5, 6)", "")
+    assert (sites["embed"], sites["head"]) == ("is not batch-first: (5, 5, 6) of 5 samples", "")
 
 
 def test_time_first_and_sorted_is_told():
@@ -200,7 +224,7 @@ def test_time_first_and_sorted_is_told():
             self.rnn, self.head = nn.LSTM(6, 8), nn.Linear(6, 4)
 
     sites = verdicts(cut_test(Both(), (tokens(), LENGTHS)).sites)
-    assert sites["embed"] == "is not batch-first: (7, 5, 6)"
+    assert sites["embed"] == "is not batch-first: (7, 5, 6) of 5 samples"
     assert sites["norm"] == sites["head"] == ANOTHER
 
 
@@ -221,7 +245,7 @@ def test_of_states_alone_the_batch_is_known():
             return self.body(self.embed(x))[1][0]
 
     sites = verdicts(Probe(States(), square(), size=5).sites)
-    assert (sites["embed"], sites["body"]) == ("is not batch-first: (5, 5, 6)", "")
+    assert (sites["embed"], sites["body"]) == ("is not batch-first: (5, 5, 6) of 5 samples", "")
 
 
 class Convolutions(nn.Sequential):

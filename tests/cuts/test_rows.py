@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from lightning_mmix.core.trees import tensors
-from lightning_mmix.cuts.rows import Rows, Watch, few_rows
+from lightning_mmix.cuts.recording import Watch
+from lightning_mmix.cuts.rows import Rows, deviation, few_rows, folds
 
 
 def few(*facts, count=3):
@@ -77,3 +78,33 @@ def test_a_watch_keeps_what_was_put_out_and_leaves_no_hook():
         net(x)
     torch.testing.assert_close(watch.rows["0"][0].values, net[0](x).detach().double())
     assert not any(module._forward_hooks for module in net)
+
+
+@pytest.mark.parametrize("is_repeated", [True, False])
+def test_the_rows_of_an_output_of_several_for_each_sample_are_found(is_repeated):
+    x, order = torch.randn(5, 3), torch.arange(5).roll(1)
+
+    def output(x):
+        return x.repeat(4, 1) if is_repeated else x.repeat_interleave(4, 0)
+
+    together, apart = folds(output(x), 5)
+    found = apart[0] if is_repeated else together[:, 0]
+    assert torch.equal(found, x)
+    assert deviation([output(x[order])], [output(x)], order) == 0
+    assert deviation([output(x)], [output(x)], order) == 1
+
+
+def test_an_output_that_may_have_the_batch_elsewhere_is_not_folded():
+    assert folds(torch.ones(10, 5), 5) is None
+    assert folds(torch.ones(5, 10), 5) is None
+    assert folds(torch.ones(7, 3), 5) is None
+    assert folds(torch.ones(()), 5) is None
+
+
+def test_rows_differ_by_more_than_rounding():
+    x = torch.randn(5, 3)
+    x[0, 0] = torch.inf
+    rows = Rows.of(x, 5)
+    assert not rows.differ(Rows.of(x * (1 + 1e-7), 5))
+    assert rows.differ(Rows.of(x + 1e-3, 5))
+    assert rows.differ(Rows.of(x[:, :2], 5))

@@ -1,6 +1,6 @@
 import pytest
 
-from lightning_mmix.cuts.sites import Site, choose, nearest_cuts
+from lightning_mmix.cuts.sites import Site, choose, nearest_cuts, not_first
 
 
 def sites(*rows):
@@ -54,9 +54,38 @@ def test_auto_takes_the_first_two_stages_however_deep_the_third_is(stages):
 
 def test_the_nearest_cuts_are_told_in_words():
     known = sites(("a", 0.0), ("b", 0.1, False), ("c", 0.2), ("d", 0.3, False))
-    assert nearest_cuts(known, "b") == "the nearest cuts are 'a' before and 'c' after it"
-    assert nearest_cuts(known, "d") == "the nearest cut is 'c' before it"
-    assert nearest_cuts(sites(("a", 0.0, False), ("b", 1.0)), "a") == (
-        "the nearest cut is 'b' after it"
+    assert nearest_cuts(known, "b") == "mix 'a' before or 'c' after it instead"
+    assert nearest_cuts(known, "d") == "mix 'c' before it instead"
+    assert nearest_cuts(sites(("a", 0.0, False), ("b", 0.9)), "a") == ("mix 'b' after it instead")
+    assert nearest_cuts(sites(("a", 0.0, False)), "a") == "there is none to mix before or after it"
+
+
+def test_what_ends_with_the_network_is_no_nearest_cut():
+    known = sites(("a", 0.1), ("b", 0.2, False), ("head", 1.0), ("whole", 1.0))
+    assert nearest_cuts(known, "b") == "mix 'a' before it instead"
+    only = sites(("b", 0.2, False), ("head", 1.0))
+    assert nearest_cuts(only, "b") == "there is none to mix before or after it"
+
+
+def test_of_what_never_runs_itself_the_cuts_in_it_are_the_nearest():
+    known = sites(
+        ("a", 0.1), ("b.0", 0.2), ("b.1", 0.3, False), ("b.2", 0.4), ("bc", 0.5), ("d", 1.0)
     )
-    assert nearest_cuts(sites(("a", 0.0, False)), "a") == "there is no cut before or after it"
+    known = {"b": Site("b", "", None, None, False), **known}
+    assert nearest_cuts(known, "b") == "of what it holds, 'b.0' or 'b.2' can be mixed"
+
+
+@pytest.mark.parametrize(
+    ("shape", "reason", "turns"),
+    [
+        ((), "puts out one number for all samples", False),
+        ((7, 5, 4), "is not batch-first: (7, 5, 4) of 5 samples", True),
+        ((10, 5, 4), "is not batch-first: (10, 5, 4) of 5 samples", True),
+        ((10, 4), "puts out 2 rows for each sample", False),
+        ((7, 4), "is not batch-first: (7, 4) of 5 samples", False),
+    ],
+)
+def test_it_is_told_what_a_tensor_holds_instead_of_a_row_for_each_sample(shape, reason, turns):
+    why = not_first(shape, 5)
+    assert why.reason == reason
+    assert bool(why.advice) is turns

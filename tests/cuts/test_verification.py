@@ -13,6 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.rows import TOLERANCE
+from lightning_mmix.cuts.signal import carried
 from lightning_mmix.cuts.verification import cut_test
 
 
@@ -171,8 +172,8 @@ BODIES = {
     Chain: "",
     Residual: "is bypassed",
     SqueezeExcite: "is bypassed",
-    TwoArms: "is bypassed",
-    Shared: "runs 2 times",
+    TwoArms: "is bypassed by layer 'first'",
+    Shared: "runs 2 times, one after the other",
     StochasticDepth: "is bypassed",
     Passed: "",
     PassedBranch: "is bypassed",
@@ -184,7 +185,7 @@ BODIES = {
     InPlace: "",
     HalfOfASplit: "is bypassed",
     BothOfASplit: "",
-    SequenceFirst: "is not batch-first: (7, 5, 4)",
+    SequenceFirst: "is not batch-first: (7, 5, 4) of 5 samples",
     Integers: "puts out no floating-point tensor",
 }
 
@@ -369,6 +370,57 @@ def test_integer_images_are_judged_by_value():
     assert sites["body"].reason == "is bypassed"
 
 
+class OfBytes(Residual):
+    """Takes images of bytes, and writes into what they become."""
+
+    def forward(self, image):
+        return super().forward(self.floats(image).div_(255).flatten(1))
+
+    def floats(self, image):
+        return image.float()
+
+
+class ToDtype(OfBytes):
+    def floats(self, image):
+        return image.to(self.first.weight.dtype)
+
+
+class Divided(OfBytes):
+    def floats(self, image):
+        return image / 2
+
+
+BYTES = torch.randint(256, (5, 1, 2, 2), dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("network", [OfBytes, ToDtype, Divided])
+def test_images_of_bytes_become_signal_where_they_are_converted(network):
+    probe = Probe(network(), BYTES, size=5)
+    assert probe.sites["body"].reason == "is bypassed"  # as the graph shows
+    assert probe.sites["input"].reason == "is not floating point"
+    assert probe.confirm(["first", "last"])
+    assert probe.deviation("first") < TOLERANCE < probe.deviation("body")
+    assert probe.deviation("first") < TOLERANCE  # once more, though it was changed in place
+
+
+def test_noise_in_the_shape_of_images_of_bytes_is_no_signal():
+    class Noisy(OfBytes):
+        def forward(self, image):
+            noise = torch.rand_like(image, dtype=torch.float32)
+            return super().forward(image) + noise.flatten(1)[:, :3]
+
+    assert Probe(Noisy(), BYTES, size=5).sites["first"].is_cut
+
+
+def test_images_that_are_converted_side_by_side_go_past_each_other():
+    class Twins(SideBySide):
+        def forward(self, x, y):
+            return super().forward(x.float().flatten(1) / 255, y.float().flatten(1) / 255)
+
+    probe = Probe(Twins(), (BYTES, BYTES.flip(0)), size=5)
+    assert probe.confirm(["first", "body"])
+
+
 def test_noise_in_a_forward_pass_leaves_the_verdict_to_the_graph():
     class Noisy(Chain):
         def run(self, h):
@@ -386,6 +438,85 @@ def test_of_two_inputs_each_goes_past_the_other():
 
     sites = cut_test(Two(), (torch.randn(5, 4), torch.randn(5, 4))).sites
     assert [name for name, site in sites.items() if site.is_cut] == ["last"]
+
+
+class SideBySide(Chain):
+    """Compares two inputs, each of which the same body has seen."""
+
+    def run(self, h):
+        return self.body(h).relu()
+
+    def join(self, one, other, _x):
+        return self.last(one * other)
+
+    def forward(self, x, y):
+        return self.join(self.run(self.first(x)), self.run(self.first(y)), x)
+
+
+class OnItsOwnOutput(SideBySide):
+    """A body that sees its other run's output, with another layer between."""
+
+    def forward(self, x, y):
+        h = self.run(self.first(x))
+        return self.join(h, self.run(h + y), x)
+
+
+class PastBoth(SideBySide):
+    def join(self, one, other, x):
+        return self.last(one * other + x)
+
+
+class OnFewerRows(SideBySide):
+    def join(self, one, other, _x):
+        return self.last(one * other * self.body(one[:1].detach() * 0))
+
+
+BY_Y = "is bypassed by entry '1' of the batch"
+TWINS = (torch.randn(5, 4), torch.randn(5, 4))
+
+
+@pytest.mark.parametrize(
+    ("network", "reasons"),
+    [
+        (SideBySide, ["", ""]),
+        (OnItsOwnOutput, [BY_Y, "runs 2 times, one after the other"]),
+        (PastBoth, ["is bypassed", "is bypassed"]),
+        (OnFewerRows, ["", "is not batch-first: (1, 4) of 5 samples"]),
+    ],
+)  # fmt: skip
+def test_runs_side_by_side_are_judged_together(network, reasons):
+    sites = cut_test(network(), TWINS).sites
+    assert [sites[name].reason for name in ("first", "body")] == reasons
+    assert [sites[name].is_cut for name in ("first", "body")] == [not why for why in reasons]
+
+
+def test_values_tell_of_runs_side_by_side_what_the_graph_does(float64):
+    for network in (SideBySide, OnItsOwnOutput, PastBoth):
+        probe = Probe(network(), tuple(x.double() for x in TWINS), size=5)
+        assert (probe.deviation("body") < TOLERANCE) == (network is SideBySide)
+    probe = Probe(SideBySide(), tuple(x.double() for x in TWINS), size=5)
+    assert probe.deviation("first", "body", "last") < TOLERANCE
+
+
+def test_runs_side_by_side_that_the_graph_does_not_show_are_judged_by_value():
+    class Frozen(SideBySide):
+        def forward(self, x, y):
+            with torch.no_grad():
+                other = self.run(self.first(y))
+            return self.join(self.run(self.first(x)), other, x)
+
+    sites = cut_test(Frozen(), TWINS).sites
+    assert [name for name, site in sites.items() if site.is_cut] == ["first", "body", "last"]
+
+
+def test_the_last_of_a_layers_runs_tells_its_depth_and_its_place():
+    class Late(SideBySide):
+        def forward(self, x, y):
+            return self.join(self.body(x), self.body(self.first(y)), x)
+
+    sites = cut_test(Late(), TWINS).sites
+    assert [*sites] == ["input", "first", "body", "last"]
+    assert [site.depth for site in sites.values()] == [0, 32 / 60, 48 / 60, 1]
 
 
 def test_layers_are_confirmed_together_and_one_by_one_if_that_fails():
@@ -436,7 +567,7 @@ def test_recurrent_layers_count_their_work_and_put_out_the_batch_second(rnn):
     assert sites["rnn"].is_cut
     assert sites["rnn"].shape == (7, 6)
     assert sites["rnn"].depth > 0.9
-    assert sites["head"].reason == "is bypassed"
+    assert sites["head"].reason == "is bypassed by layer 'rnn'"  # by its states
 
 
 def test_without_work_to_count_depth_is_the_place():
@@ -554,3 +685,94 @@ def test_a_probe_leaves_compile_caches_as_they_are():
     assert Probe(net, x, size=5).confirm(["first", "body"])
     net(x).sum().backward()
     assert counters["stats"]["unique_graphs"] == compiled
+
+
+class Held:
+    """Keeps a tensor, a number, a module, and itself."""
+
+    def __init__(self, tensor, module):
+        self.tensor, self.number, self.module, self.itself = tensor, 1, module, self
+
+
+def test_what_an_object_holds_is_found_and_of_a_module_nothing():
+    one, other = torch.randn(5), torch.randn(3)
+    made = torch.distributions.Independent(torch.distributions.Normal(other, other.exp()), 1)
+    held = Held(one, nn.Linear(2, 2))
+    found = carried({"held": (held, "text", None), "made": made})
+    assert found[0] is one
+    assert found[1] is other
+    assert all(torch.equal(tensor, other.exp()) for tensor in found[2:])
+    assert carried(Held(torch.ones(2, dtype=torch.long), nn.Linear(2, 2))) == []
+    assert carried({"logits": other, "cache": held}) == [other]
+
+
+def test_a_network_that_puts_out_an_object_is_judged_by_what_that_holds():
+    class Predicts(Residual):
+        def forward(self, x):
+            return Held(super().forward(x), self)
+
+    sites = cut_test(Predicts(), torch.randn(5, 4)).sites
+    assert [name for name, site in sites.items() if site.is_cut] == ["input", "first", "last"]
+
+
+def test_of_a_hidden_bypass_in_a_network_that_repeats_its_rows_values_tell():
+    class Hidden(Chain):
+        def forward(self, x):
+            h = self.first(x)
+            return self.last(self.body(h) + h.detach()).repeat_interleave(3, 0)
+
+    probe = Probe(Hidden(), torch.randn(5, 4), size=5)
+    assert probe.confirm(["first"])
+    assert not probe.confirm(["body"])
+
+
+def test_a_layer_behind_a_sort_is_told_in_a_network_that_repeats_its_rows():
+    class Sorts(Chain):
+        def forward(self, x):
+            order = x[:, 0].argsort()
+            return self.last(self.body(self.first(x)[order])[order.argsort()]).repeat(3, 1)
+
+    sites = cut_test(Sorts(), torch.randn(5, 4)).sites
+    assert sites["first"].is_cut
+    assert sites["body"].reason == "has its rows in another order than the batch"
+
+
+def test_what_goes_around_is_named_by_the_outermost_layer_beside():
+    class Skips(Chain):
+        def __init__(self):
+            super().__init__()
+            self.skip = nn.Sequential(nn.Linear(4, 4), nn.ReLU())
+
+        def run(self, h):
+            return self.body(h) + self.skip(h)
+
+    sites = cut_test(Skips(), torch.randn(5, 4)).sites
+    assert sites["body"].reason == "is bypassed by layer 'skip'"
+    assert sites["skip.0"].reason == sites["skip"].reason == "is bypassed by layer 'body'"
+
+
+def test_an_argument_that_goes_around_is_named():
+    class Adds(Chain):
+        def forward(self, x, context):
+            return self.last(self.body(self.first(x)) + context)
+
+    given = {"x": torch.randn(5, 4), "context": torch.randn(5, 4)}
+    sites = cut_test(Adds(), given).sites
+    reason = "is bypassed by entry 'context' of the batch"
+    assert [sites[name].reason for name in ("input", "first", "body", "last")] == [reason] * 3 + [
+        ""
+    ]
+    assert cut_test(Adds(), tuple(given.values())).sites["body"].reason == (
+        "is bypassed by entry '1' of the batch"
+    )
+
+
+def test_a_graphs_nodes_are_no_rows_that_could_be_out_of_order():
+    class Pools(Chain):
+        def forward(self, x, graph):
+            return self.last(torch.zeros(5, 4).index_add(0, graph, self.first(x)).tanh())
+
+    x, graph = torch.randn(17, 4), torch.arange(17) % 5
+    probe = Probe(Pools(), (x, graph), size=5)
+    assert probe.sites["first"].reason == "is not batch-first: (17, 4) of 5 samples"
+    assert probe.sites["last"].is_cut
