@@ -34,7 +34,8 @@ from lightning_mmix import (
     ManifoldMixupClassifier,
     mixing,
 )
-from lightning_mmix.compare.measurement import Instructions, measure
+from lightning_mmix.compare.instructions import Instructions
+from lightning_mmix.compare.measurement import measure
 from lightning_mmix.core.plan import MixPlan, Recipe, draw
 from lightning_mmix.evaluation import robustness
 from lightning_mmix.evaluation.attacks import FGSM, PGD

@@ -27,7 +27,7 @@ from lightning_mmix.compare.report import write_report
 from lightning_mmix.compare.runs import Task, Way
 from lightning_mmix.compare.score_tables import score_table
 from lightning_mmix.evaluation.robustness import Units
-from lightning_mmix.metrics.scores import Form
+from lightning_mmix.metrics.samples import Form
 
 _ARMS: dict[str, tuple[str, Way]] = {
     "none": ("no mixing", "none"),
@@ -194,7 +194,7 @@ def _contents(args: Sequence[str]) -> list[str]:
 
 def _measuring(options: argparse.Namespace) -> dict[str, Any]:
     low, high = options.range or (None, None)
-    names = ("form", "target", "input", "output", "samples", "fast")
+    names = ("form", "target", "input", "output", "samples", "fast", "ignore_index")
     chosen = {name: getattr(options, name) for name in names}
     numbers = {name: _number(getattr(options, name)) for name in ("mean", "std")}
     return {**chosen, "low": low, "high": high, **numbers}
@@ -225,6 +225,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--form", choices=get_args(Form), default="logits", help="what the network puts out")
     for name in ("target", "input", "output"):
         add(f"--{name}", help=f"where the {name} is: a key, an index or a dotted path")
+    add("--ignore-index", type=int, help="the label of samples that count nowhere")
     add("--range", nargs=2, type=float, metavar=("LOW", "HIGH"),
         help="of the data, in which attacks stay (the range of the test inputs)")  # fmt: skip
     add("--mean", nargs="+", type=float, default=[0.0], help="what the data were normalised by")

@@ -2,7 +2,7 @@
 
 import sys
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from typing import Any
 
@@ -10,15 +10,15 @@ import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 
+from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.core.layers import INPUT
-from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.boundaries import Interpolation, interpolate_between
 from lightning_mmix.evaluation.condition import Condition
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
-from lightning_mmix.evaluation.robustness import Evaluation, Numbers, Units
+from lightning_mmix.evaluation.robustness import Evaluation, Units
 from lightning_mmix.evaluation.standard import Clean, standard_conditions
-from lightning_mmix.metrics.scores import Form, temperature_scaling, tempered
+from lightning_mmix.metrics.scores import temperature_scaling, tempered
 from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.training.choice import survey
 from lightning_mmix.training.visits import has, of_all_ranks, stage_of, visited
@@ -26,41 +26,6 @@ from lightning_mmix.training.visits import has, of_all_ranks, stage_of, visited
 _INTERPOLATED = 4  # batches
 _MOST_PREDICTIONS = 2**26  # numbers to fit a temperature to: 256 MiB
 _MOST_MOMENTS = 2**27  # numbers for the spectrum of a layer: 1 GiB
-
-
-@dataclass(frozen=True)
-class Instructions:
-    """How to measure.
-
-    Attributes:
-        form: Whether predictions are ``"logits"`` or ``"probabilities"``.
-        target: Where a batch holds its target; None looks by itself.
-        input: Where a batch holds its input.
-        output: Where the network's output holds the predictions.
-        low: The least value of the data; None takes the least of the measured inputs.
-        high: The largest.
-        mean: What was subtracted from the data before the network gets them.
-        std: What they were divided by then.
-        samples: How many samples to attack, deform and corrupt; 0 for all.
-        fast: Whether a few conditions are enough.
-    """
-
-    form: Form = "logits"
-    target: Path | None = None
-    input: Path | None = None
-    output: Path | None = None
-    low: float | None = None
-    high: float | None = None
-    mean: Numbers = 0.0
-    std: Numbers = 1.0
-    samples: int = 2000
-    fast: bool = False
-
-    def predictor(self, model: LightningModule) -> Predictor:
-        """What makes the predictions."""
-        return Predictor(
-            model, form=self.form, target=self.target, input=self.input, output=self.output
-        )
 
 
 def measure(
@@ -115,8 +80,9 @@ class _Collected:
     def temperature(self) -> Tensor | None:
         """The temperature; None without samples, or where they have no labels."""
         preds, labels = (of_all_ranks(each) for each in (self._preds, self._labels))
+        taken = self._predictor.form, self._predictor.ignore_index
         with suppress(ValueError, RuntimeError):
-            return temperature_scaling(torch.cat(preds), torch.cat(labels), self._predictor.form)
+            return temperature_scaling(torch.cat(preds), torch.cat(labels), *taken)
         return None
 
 
@@ -131,7 +97,7 @@ class _Look:
         self._how = how
         self._predictor = predictor
         self._temperature = temperature
-        self._clean, self._tempered = Tally(form=how.form), Tally()
+        self._clean, self._tempered = predictor.tally(), Tally()
         self._spectra: Spectra | None = None
         self._paths: dict[str, list[Interpolation]] = {}
         self._low, self._high = float("inf"), float("-inf")
@@ -197,7 +163,8 @@ class _Look:
     def _score(self, preds: Tensor, target: Tensor) -> None:
         self._clean.to(preds.device).update(preds, target)
         if self._temperature is not None:
-            rows = tempered(preds, target, self._temperature, self._predictor.form)
+            how = self._how
+            rows = tempered(preds, target, self._temperature, how.form, how.ignore_index)
             self._tempered.to(preds.device).update(*rows)
 
     def _look_at_input(self, x: Tensor, target: Tensor) -> None:

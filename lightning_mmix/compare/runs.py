@@ -20,7 +20,8 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers.logger import Logger
 from typing_extensions import override
 
-from lightning_mmix.compare.measurement import Instructions, measure
+from lightning_mmix.compare.instructions import Instructions
+from lightning_mmix.compare.measurement import measure
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 from lightning_mmix.training.visits import stage_of
@@ -41,7 +42,7 @@ class Task:
             ``"config"``: as the config says.
         seed: Of everything.
         args: For LightningCLI.
-        measuring: The arguments of :class:`~.measurement.Instructions`.
+        measuring: The arguments of :class:`~.instructions.Instructions`.
     """
 
     arm: str

@@ -165,16 +165,41 @@ def gradient(loss: Loss, x: Tensor, dtype: torch.dtype) -> Tensor:
         Shaped like ``x``; no other gradient is formed.
 
     Raises:
-        ValueError: If the loss is not one of each sample, or does not depend on its input.
+        ValueError: If the loss is not one of each sample, or has no gradient in its input.
     """
     with torch.inference_mode(False), torch.enable_grad():
         leaf = x.clone().requires_grad_()
         # a copy, for a network may begin in place
-        losses = loss(leaf.to(dtype, copy=True))
-        got = f"{tuple(losses.shape)}{'' if losses.requires_grad else ' without a graph'}"
-        is_loss = losses.shape == x.shape[:1] and losses.requires_grad
-        expect(is_loss, f"a loss of shape ({len(x)},) that is differentiable in x", got)
-        return torch.autograd.grad(losses.sum(), leaf)[0]
+        losses = _taken(loss, leaf.to(dtype, copy=True))
+        is_loss = losses.shape == x.shape[:1]
+        expect(is_loss, f"a loss of each sample, of shape ({len(x)},)", tuple(losses.shape))
+        return _gradient(losses, leaf)
+
+
+def _taken(loss: Loss, x: Tensor) -> Tensor:
+    try:
+        return loss(x)
+    except Exception as error:
+        if "nference tensor" not in str(error):  # in torch's words, whatever wraps them
+            raise
+        raise ValueError(
+            "expected a network whose output follows from its input, but it computes with tensors "
+            "of inference mode, through which attacks find no gradient; leave inference_mode out "
+            "of forward, and make what it keeps under no_grad"
+        ) from error
+
+
+def _gradient(losses: Tensor, leaf: Tensor) -> Tensor:
+    found = None
+    if losses.requires_grad:
+        (found,) = torch.autograd.grad(losses.sum(), leaf, allow_unused=True)
+    if found is None:
+        raise ValueError(
+            "expected a network whose output follows from its input, but there is no gradient from "
+            "one to the other, which attacks need; does forward run under no_grad or "
+            "inference_mode, or detach?"
+        )
+    return found
 
 
 def _rows(x: Tensor) -> Tensor:

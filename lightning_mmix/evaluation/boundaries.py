@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from lightning_mmix.core.layers import INPUT, select
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import describe
-from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating
-from lightning_mmix.metrics.scores import Form, log_probabilities, samples
+from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, predictor_of
+from lightning_mmix.metrics.samples import Form, counted, log_probabilities, samples
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.loop import mixing
 
@@ -60,10 +60,10 @@ def interpolate_between(
     """
     if steps < 2:
         raise ValueError(f"expected steps ≥ 2, but got {steps}")
-    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    predictor = predictor_of(model)
     network, target = predictor.model, predictor.target(batch)
-    partner = other_class(target)
-    differs = target != target[partner]
+    taken = predictor.form, predictor.ignore_index
+    partner, pairs = _paired(target, predictor.ignore_index)
     x = predictor.input(batch) if layer == INPUT else None
     lams, rows = torch.linspace(0, 1, steps), []
     gates = Gates(network, [] if layer == INPUT else select(network, [layer]))
@@ -71,12 +71,21 @@ def interpolate_between(
         with evaluating(network):
             for lam in lams:
                 with mixing(gates, MixPlan(layer, lam, partner), input=x):
-                    log_probs, labels = samples(predictor(batch), target, predictor.form)
-                found = _chances(log_probs, labels, labels[partner])
-                rows.append(found[:, differs].mean(1).cpu())
+                    log_probs, labels = samples(predictor(batch), target, *taken)
+                found = _chances(log_probs, labels, labels[pairs])
+                rows.append(found[:, labels != labels[pairs]].mean(1).cpu())
     finally:
         gates.remove()
     return Interpolation(lams, *torch.stack(rows, 1))
+
+
+def _paired(target: Tensor, ignore_index: int | None) -> tuple[Tensor, Tensor]:
+    """A partner for each sample; and where the partners of those that count are among them."""
+    kept = counted(target, ignore_index)
+    pairs = other_class(target[kept] if target.dim() == 1 else target)
+    partner = torch.arange(len(target), device=target.device)
+    partner[kept] = partner[kept][pairs]
+    return partner, pairs
 
 
 def _chances(log_probs: Tensor, own: Tensor, other: Tensor) -> Tensor:
@@ -104,8 +113,10 @@ def other_class(target: Tensor) -> Tensor:
     """
     largest = max(Counter(target.tolist()).values(), default=0) if target.dim() == 1 else 0
     if target.dim() != 1 or largest == len(target):
+        alike = " of one class" if target.dim() == 1 else ""
         raise ValueError(
-            f"expected labels of shape (B,) and at least two classes, but got {describe(target)}"
+            "expected labels of shape (B,) and at least two classes, but got "
+            f"{describe(target)}{alike}"
         )
     order = target.argsort(stable=True)
     # sorted by class, a shift by the size of the largest class leaves every other class

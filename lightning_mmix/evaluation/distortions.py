@@ -139,7 +139,7 @@ class Corruption(Distortion):
 
     def __post_init__(self) -> None:
         kinds = get_args(Kind)
-        expect(self.kind in kinds, f"a kind of {', '.join(kinds)}", self.kind)
+        expect(self.kind in kinds, f"kind in {kinds}", self.kind)
         is_severity = isinstance(self.severity, int) and 1 <= self.severity <= 5
         expect(is_severity, "an integer severity from 1 to 5", self.severity)
 

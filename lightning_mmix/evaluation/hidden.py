@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lightning_mmix.core.layers import named_layers, select
 from lightning_mmix.core.trees import tensors
 from lightning_mmix.evaluation.predictions import Predictor, device_of
+from lightning_mmix.metrics.samples import counted
 from lightning_mmix.metrics.spectrum import ClassSpectrum
 
 
@@ -84,6 +85,7 @@ class Spectra:
         with recorded(self.predictor.model, self.layers) as states:
             preds = self.predictor(batch)[:count]
         target = self.predictor.target(batch)[:count]
+        kept = counted(target, self.predictor.ignore_index)
         for name in self.layers:
             _refuse_unfit(name, states.get(name), self.predictor.target(batch))
             classes, features = preds.shape[1] if preds.dim() > 1 else 2, states[name].shape[1]
@@ -91,7 +93,7 @@ class Spectra:
                 continue
             if name not in self._metrics:
                 self._metrics[name] = ClassSpectrum(classes, features).to(preds.device)
-            self._metrics[name].update(states[name][:count], target.long())
+            self._metrics[name].update(states[name][:count][kept], target[kept].long())
         return preds, target
 
     def compute(self, largest: Callable[[Tensor], Tensor] = Tensor.clone) -> dict[str, Tensor]:
@@ -120,11 +122,14 @@ def _vectors(module: nn.Module, hidden: Tensor) -> Tensor:
 
 def _refuse_unfit(name: str, states: Tensor | None, target: Tensor) -> None:
     if states is None:
-        raise ValueError(f"layer {name!r} did not run, so it has no hidden states")
+        raise ValueError(
+            f"layer {name!r} did not run, or put out no floating-point tensor, so it has no hidden "
+            "states; name another layer"
+        )
     if states.dim() != 2 or len(states) != len(target):
         raise ValueError(
             f"expected layer {name!r} to put out hidden states of shape ({len(target)}, ...), the "
-            f"batch first, but got {tuple(states.shape)}, pooled"
+            f"batch first, but got {tuple(states.shape)} after a mean over pixels or tokens"
         )
 
 

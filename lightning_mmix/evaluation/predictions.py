@@ -17,9 +17,10 @@ from lightning_mmix.core.trees import (
     mapped,
     tensors,
 )
-from lightning_mmix.cuts.calls import NoForwardError, ways
-from lightning_mmix.cuts.probe import call
-from lightning_mmix.metrics.scores import Form, samples
+from lightning_mmix.cuts.calls import NoForwardError, call, ways
+from lightning_mmix.metrics.samples import Form, counted, fitted, refuse_no_labels, samples
+from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.pairing.refusals import told_of
 
 
 class Predictor:
@@ -35,6 +36,7 @@ class Predictor:
         input: Where a batch holds its input.
         output: Where the network's output holds the predictions: a key, an index or a dotted
             path. None takes ``logits``, or else the one tensor that fits the target.
+        ignore_index: The label of samples, pixels or tokens that count nowhere.
     """
 
     def __init__(
@@ -45,9 +47,11 @@ class Predictor:
         target: Path | None = None,
         input: Path | None = None,  # noqa: A002 - the callback's word
         output: Path | None = None,
+        ignore_index: int | None = None,
     ) -> None:
         self.model = model
         self.form = form
+        self.ignore_index = ignore_index
         self._target = target
         self._input = input
         self._output = output
@@ -67,28 +71,15 @@ class Predictor:
             ValueError: If the forward pass does not take the batch, its output does not fit the
                 target, or that holds no labels; of the first batch a :class:`NoForwardError`.
         """
-        target = self.target(batch)
-        tried = ways(self.model, batch, find_targets(batch, self._target), self._input)
-        if self._way is not None:
-            network, inputs = next(islice(tried, self._way, None))
-            return self._fitting(call(network, inputs), target)
-        problem: Exception | None = None
-        for way, (network, inputs) in enumerate(tried):
-            try:
-                preds = self._fitting(call(network, inputs), target)
-            except Exception as error:  # what it is asked to take may not fit
-                problem = problem or error
-                continue
-            self._way = way
-            return preds
-        raise NoForwardError(
-            f"the forward pass of {type(self.model).__name__} makes no predictions of the batch, "
-            f"{describe(batch)} ({type(problem).__name__}: {problem})"
-        ) from problem
+        preds, target = self._predictions(batch), self.target(batch)
+        kept = target[counted(target, self.ignore_index)]
+        classes = preds.shape[1] if preds.dim() > target.dim() else None
+        refuse_no_labels(kept, classes, target, self.ignore_index)
+        return preds
 
     def target(self, batch: Any) -> Tensor:
-        """The labels of a batch; of several targets, the first."""
-        return find_targets(batch, self._target)[0]
+        """The labels of a batch, those of shape (B, 1, ...) as (B, ...); of several the first."""
+        return _labels(find_targets(batch, self._target)[0])
 
     def input(self, batch: Any) -> Tensor:
         """The input of a batch."""
@@ -102,30 +93,81 @@ class Predictor:
     def losses(self, batch: Any) -> Tensor:
         """The NLL of each sample of a batch, of shape (B,)."""
         target = self.target(batch)
-        log_probs, labels = samples(self(batch), target, self.form)
-        own = log_probs.gather(1, labels[:, None])
-        return -own.view(len(target), -1).sum(1)
+        log_probs, labels = samples(self(batch), target, self.form, self.ignore_index)
+        own = log_probs.gather(1, labels[:, None])[:, 0]
+        kept = counted(target, self.ignore_index).flatten()
+        each = own.new_zeros(len(kept)).masked_scatter(kept, -own)
+        return each.view(len(target), -1).sum(1)
+
+    def tally(self) -> Tally:
+        """A tally of such predictions, without any yet, on the model's device."""
+        return Tally(form=self.form, ignore_index=self.ignore_index).to(device_of(self.model))
+
+    def _predictions(self, batch: Any) -> Tensor:
+        targets = find_targets(batch, self._target)
+        tried = ways(self.model, batch, targets, self._input)
+        if self._way is not None:
+            network, inputs = next(islice(tried, self._way, None))
+            return self._fitting(call(network, inputs), targets[0])
+        problems: list[Exception] = []
+        for way, (network, inputs) in enumerate(tried):
+            try:
+                preds = self._fitting(call(network, inputs), targets[0])
+            except Exception as error:  # what it is asked to take may not fit
+                problems.append(error)
+                continue
+            self._way = way
+            return preds
+        raise NoForwardError(
+            f"the forward pass of {type(self.model).__name__} makes no predictions of the batch, "
+            f"{describe(batch)} ({told_of(problems[0])})"
+        ) from problems[0]
 
     def _fitting(self, output: Any, target: Tensor) -> Tensor:
+        """The predictions in an output, with the dimensions of the labels as they are given on."""
         if self._output is not None:
             output = follow(output, self._output, "output")
         else:
             output = dict(entries(output)).get("logits", getattr(output, "logits", output))
+        labels = _labels(target)
+        plausible = {
+            place: tensor
+            for place, tensor in enumerate(tensors(output))
+            if tensor.is_floating_point() and self._place in (None, place)
+        }
+        exact = {place: t for place, t in plausible.items() if _is_like(t, target)}
         fitting = {
             place: preds
-            for place, tensor in enumerate(tensors(output))
-            if self._place in (None, place) and (preds := _fitted(tensor, target)) is not None
+            for place, tensor in (exact or plausible).items()
+            if (preds := fitted(tensor, labels)) is not None
         }
         if len(fitting) != 1:
             number = "none" if not fitting else "more than one"
+            found = "say where it is: output=<key, index or path>"
+            if isinstance(output, Tensor):
+                found = "is this batch's target the right one?"
             raise ValueError(
                 f"expected an output that fits the target, {describe(target)}, but {number} of "
-                f"{describe(output)} does; say where it is: output=<key, index or path>"
+                f"{describe(output, 60)} does; {found}"
             )
-        ((place, preds),) = fitting.items()
-        _refuse_no_labels(preds, target)
-        self._place = place
+        ((self._place, preds),) = fitting.items()
         return preds
+
+
+def predictor_of(model: nn.Module | Predictor, ignore_index: int | None = None) -> Predictor:
+    """What makes the predictions of a model; a predictor itself.
+
+    Raises:
+        ValueError: If a predictor leaves out other labels than those of ``ignore_index``.
+    """
+    if not isinstance(model, Predictor):
+        return Predictor(model, ignore_index=ignore_index)
+    if ignore_index not in (None, model.ignore_index):
+        raise ValueError(
+            f"expected a Predictor to hold what is not scored, but got ignore_index={ignore_index} "
+            f"beside it; give Predictor(model, ignore_index={ignore_index})"
+        )
+    return model
 
 
 @contextmanager
@@ -151,27 +193,11 @@ def on_device_of(model: nn.Module, batch: Any) -> Any:
     return mapped(batch, lambda tensor: tensor.to(device))
 
 
-def _fitted(tensor: Tensor, target: Tensor) -> Tensor | None:
-    """The predictions in a tensor, if its shape is one of a classifier's."""
-    if not tensor.is_floating_point():
-        return None
-    if tensor.shape == target.shape:
-        return tensor
-    if tensor.shape[:1] + tensor.shape[2:] == target.shape:
-        return tensor.squeeze(1)  # one score a label may come as one class
-    return tensor.squeeze(-1) if tensor.shape == (*target.shape, 1) else None
+def _labels(target: Tensor) -> Tensor:
+    return target.squeeze(1) if target.dim() > 1 else target
 
 
-def _refuse_no_labels(preds: Tensor, target: Tensor) -> None:
-    if preds.shape == target.shape and target.dim() == 2 and target.shape[1] > 1:
-        if len(target) > 1 and (target.sum(1) == 1).all() and (target.amax(1) == 1).all():
-            raise ValueError(
-                f"expected labels of shape (N,), but got {describe(target)}, one-hot; have the "
-                "data give the number of the class"
-            )
-    classes = preds.shape[1] if preds.dim() > target.dim() else 2
-    if not ((target >= 0) & (target < classes)).all():
-        raise ValueError(
-            f"expected labels that are whole numbers in [0, {classes}), but got "
-            f"{describe(target)} from {target.min():g} to {target.max():g}"
-        )
+def _is_like(tensor: Tensor, target: Tensor) -> bool:
+    """Whether a tensor has the shape of a classifier's predictions for a target as it comes."""
+    shapes = tensor.shape, tensor.shape[:1] + tensor.shape[2:]
+    return target.shape in shapes or tensor.shape == (*target.shape, 1)

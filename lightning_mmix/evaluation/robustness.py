@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from lightning_mmix.core.batch import num_unrepeated
 from lightning_mmix.core.trees import mapped
+from lightning_mmix.evaluation.columns import Columns
 from lightning_mmix.evaluation.condition import Condition
 from lightning_mmix.evaluation.distortions import Rotation, Shear, Zoom
-from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, on_device_of
+from lightning_mmix.evaluation.predictions import Predictor, evaluating, on_device_of, predictor_of
 from lightning_mmix.evaluation.standard import Clean
-from lightning_mmix.metrics.tally import Tally
 
 Numbers = float | Sequence[float]
 
@@ -121,8 +121,10 @@ class Evaluation:
         self.conditions = list(conditions)
         self.units = units or Units()
         self.seed = seed
-        device = device_of(predictor.model)
-        self._tallies = [Tally(form=predictor.form).to(device) for _ in self.conditions]
+        self._columns = Columns()
+        self._tallies = [predictor.tally() for _ in self.conditions]
+        for tally in self._tallies[1:]:
+            tally.looked = True  # what there is to doubt, the first one says
 
     def update(self, batch: Any, batch_idx: int, count: int | None = None) -> None:
         """Score a batch under every condition.
@@ -138,14 +140,19 @@ class Evaluation:
             target = self.predictor.target(batch)
             for condition, tally in zip(self.conditions, self._tallies, strict=True):
                 perturbed = self._under(condition, batch, batch_idx)
-                tally.update(self.predictor(perturbed)[:count], target[:count])
+                preds = self.predictor(perturbed)[:count]
+                tally.update(preds, target[:count])
+            self._columns.update(preds, target[:count], self.predictor.ignore_index)
 
     def rows(self) -> list[Row]:
         """A row a condition, over all processes, which have to call this together."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics', of a process without batches
             scores = [tally.compute() for tally in self._tallies]
-        return [_row(*pair) for pair in zip(self.conditions, scores, strict=True)]
+        rows = [_row(*pair) for pair in zip(self.conditions, scores, strict=True)]
+        if _rank() == 0:
+            self._columns.doubt(max((row.accuracy for row in rows), default=1.0))
+        return rows
 
     def _under(self, condition: Condition, batch: Any, batch_idx: int) -> Any:
         if isinstance(condition, Clean):
@@ -164,12 +171,13 @@ class Evaluation:
         return predictor.with_input(batch, units.of_network(data).to(x.dtype))
 
 
-def evaluate(
+def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but three by keyword
     model: nn.Module | Predictor,
     loader: Iterable[Any],
     conditions: Sequence[Condition],
     *,
     units: Units | None = None,
+    ignore_index: int | None = None,
     seed: int = 0,
     progress: bool = True,
 ) -> list[Row]:
@@ -185,6 +193,7 @@ def evaluate(
         loader: Yields batches as in training.
         conditions: What may be done to inputs: see :mod:`lightning_mmix.evaluation`.
         units: Of the data: their range, and what they were normalised by.
+        ignore_index: The label of samples, pixels or tokens to leave out of all scores.
         seed: Of all random conditions.
         progress: Whether to show a progress bar, on the first process.
 
@@ -197,12 +206,12 @@ def evaluate(
 
     Example:
         >>> from lightning_mmix.evaluation import FGSM, Clean, evaluate
-        >>> loader = [(torch.tensor([[0.7, 0.3], [0.4, 0.6]]), torch.tensor([0, 1]))]
+        >>> loader = [(torch.tensor([[0.8, 0.3], [0.4, 0.6]]), torch.tensor([0, 1]))]
         >>> rows = evaluate(nn.Identity(), loader, [Clean(), FGSM(0.15)], progress=False)
         >>> [(row.condition, row.accuracy) for row in rows]
         [('clean', 1.0), ('FGSM 0.15', 0.5)]
     """
-    predictor = model if isinstance(model, Predictor) else Predictor(model)
+    predictor = predictor_of(model, ignore_index)
     evaluation = Evaluation(predictor, conditions, units=units, seed=seed)
     batches = track(loader, "evaluating", transient=True, disable=not progress or _rank() > 0)
     # a DataLoader draws from the global generator whenever it begins
@@ -220,14 +229,13 @@ def _row(condition: Condition, scores: dict[str, Tensor]) -> Row:
 
 
 def _refuse_unfit(condition: Condition, x: Tensor, target: Tensor) -> None:
+    name = condition.name
     if isinstance(condition, Rotation | Shear | Zoom) and target.dim() > 1:
-        raise ValueError(f"{condition.name} would move the pixels, but not their labels")
+        raise ValueError(f"{name} would move the pixels, but not their labels; leave it out")
     if not x.is_floating_point():
-        raise ValueError(f"{condition.name} needs a floating-point input, but got {x.dtype}")
+        raise ValueError(f"{name} needs a floating-point input, but got {x.dtype}")
     if condition.images_only and x.dim() != 4:
-        raise ValueError(
-            f"{condition.name} needs images of shape (B, C, H, W), but got {tuple(x.shape)}"
-        )
+        raise ValueError(f"{name} needs images of shape (B, C, H, W), but got {tuple(x.shape)}")
 
 
 def _like(numbers: Numbers, x: Tensor) -> Tensor:

@@ -20,11 +20,10 @@ from lightning_mmix.metrics.classification import (
     MixedAccuracy,
     NegativeLogLikelihood,
 )
+from lightning_mmix.metrics.samples import Form, log_probabilities
 from lightning_mmix.metrics.scores import (
-    Form,
     brier_sum,
     correct_sum,
-    log_probabilities,
     nll_sum,
     temperature_scaling,
     tempered,

@@ -16,34 +16,13 @@ from lightning_mmix.metrics.calibration import (
     equal_mass,
     fine_bins,
 )
-from lightning_mmix.metrics.scores import Form, brier_sum, correct_sum, is_binary, nll_sum, samples
-from lightning_mmix.metrics.summed import Scalar, SummedMetric
+from lightning_mmix.metrics.samples import Form, is_binary
+from lightning_mmix.metrics.scores import brier_sum, correct_sum, nll_sum
+from lightning_mmix.metrics.summed import Mean, Scalar, Scored
 from lightning_mmix.pairing.pair import pair_of
 
 
-class _Mean(Scalar):
-    """The mean over samples of a score that comes as a sum."""
-
-    is_differentiable = True
-
-    # a MetricCollection takes two metrics for one whose states have the same names and, after a
-    # first batch of perfect predictions, the same values
-    _sum_name: str
-    count: Tensor
-
-    def __init__(self, form: Form = "logits", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.form = form
-        self.add_state(self._sum_name, torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def compute(self) -> Tensor:
-        """The mean; NaN without samples."""
-        total: Tensor = getattr(self, self._sum_name)
-        return total / self.count
-
-
-class NegativeLogLikelihood(_Mean):
+class NegativeLogLikelihood(Mean):
     """The mean of -log p(y) over samples, in nats: 0 is best (:func:`nll_sum`).
 
     Like all metrics here it takes predictions of shape (N, C, ...) and labels of shape (N, ...),
@@ -51,6 +30,7 @@ class NegativeLogLikelihood(_Mean):
 
     Args:
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
+        ignore_index: The label of samples to leave out.
         kwargs: For :class:`torchmetrics.Metric`.
 
     Example:
@@ -64,17 +44,19 @@ class NegativeLogLikelihood(_Mean):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add predictions of shape (N, C, ...) and labels of shape (N, ...)."""
-        self.nll_sum = self.nll_sum + nll_sum(*samples(preds, target, self.form))
-        self.count = self.count + target.numel()
+        rows = self._samples(preds, target)
+        self.nll_sum = self.nll_sum + nll_sum(*rows)
+        self.count = self.count + len(rows[1])
 
 
-class BrierScore(_Mean):
+class BrierScore(Mean):
     """The mean of Σ_c (p_c - [y = c])² over samples, in [0, 2]: 0 is best (Brier, 1950).
 
     Of two classes with one score it is the mean of (p - y)², in [0, 1], as in scikit-learn.
 
     Args:
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
+        ignore_index: The label of samples to leave out.
         kwargs: For :class:`torchmetrics.Metric`.
 
     Example:
@@ -88,13 +70,13 @@ class BrierScore(_Mean):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add predictions of shape (N, C, ...) and labels of shape (N, ...)."""
+        rows = self._samples(preds, target)
         scale = 0.5 if is_binary(preds, target) else 1.0
-        total = scale * brier_sum(*samples(preds, target, self.form))
-        self.brier_sum = self.brier_sum + total
-        self.count = self.count + target.numel()
+        self.brier_sum = self.brier_sum + scale * brier_sum(*rows)
+        self.count = self.count + len(rows[1])
 
 
-class MixedAccuracy(_Mean):
+class MixedAccuracy(Mean):
     """The share of correct predictions, in [0, 1], of mixed batches too: 1 is best.
 
     A mixed sample counts λ if the prediction is its own label, and 1 - λ if it is its partner's, as
@@ -102,6 +84,7 @@ class MixedAccuracy(_Mean):
 
     Args:
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
+        ignore_index: The label of samples to leave out.
         kwargs: For :class:`torchmetrics.Metric`.
 
     Example:
@@ -115,21 +98,22 @@ class MixedAccuracy(_Mean):
     is_differentiable = False
     higher_is_better = True
 
+    _always_looks = False
     _sum_name = "correct_sum"
     correct_sum: Tensor
 
     def update(self, preds: Tensor, target: Tensor, plan: MixPlan | None = None) -> None:
         """Add predictions of shape (N, C, ...), labels of shape (N, ...) and what mixed them."""
         first, second, lam = _sides(target, plan)
-        preds = preds.detach()
-        total = lam * correct_sum(*samples(preds, first, self.form))
+        rows = self._samples(preds.detach(), first)
+        total = lam * correct_sum(*rows)
         if second is not None:
-            total = total + (1 - lam) * correct_sum(*samples(preds, second, self.form))
+            total = total + (1 - lam) * correct_sum(*self._samples(preds.detach(), second))
         self.correct_sum = self.correct_sum + total
-        self.count = self.count + first.numel()
+        self.count = self.count + len(rows[1])
 
 
-class CalibrationBins(SummedMetric):
+class CalibrationBins(Scored):
     """Confidences of the most likely class sorted into bins: what a reliability diagram shows.
 
     ``compute()`` gives shape (3, num_bins): of each bin the number of samples, the sum of their
@@ -140,6 +124,7 @@ class CalibrationBins(SummedMetric):
         binning: ``"width"``: equal bins of [0, 1], the last one with confidence 1. ``"mass"``:
             bins of about equally many samples, put together of many fine ones.
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
+        ignore_index: The label of samples to leave out.
         kwargs: For :class:`torchmetrics.Metric`.
 
     Raises:
@@ -162,16 +147,16 @@ class CalibrationBins(SummedMetric):
         *,
         binning: Binning = "width",
         form: Form = "logits",
+        ignore_index: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(form, ignore_index, **kwargs)
         if num_bins < 1:
             raise ValueError(f"expected num_bins ≥ 1, but got {num_bins}")
         if binning not in get_args(Binning):
-            raise ValueError(f"expected a binning of {get_args(Binning)}, but got {binning!r}")
+            raise ValueError(f"expected binning in {get_args(Binning)}, but got {binning!r}")
         self.num_bins = num_bins
         self.binning = binning
-        self.form = form
         if binning == "width":
             self.add_state("bins", torch.zeros(3, num_bins), dist_reduce_fx="sum")
         else:
@@ -179,7 +164,7 @@ class CalibrationBins(SummedMetric):
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add predictions of shape (N, C, ...) and labels of shape (N, ...)."""
-        rows = samples(preds.detach(), target, self.form)
+        rows = self._samples(preds.detach(), target)
         if self.binning == "width":
             self.bins = self.bins + calibration_bins(*rows, self.num_bins)
         else:
@@ -211,6 +196,7 @@ class CalibrationError(Scalar, CalibrationBins):
             accuracy, in [-1, 1], below 0 for an under-confident network.
         binning: As in :class:`CalibrationBins`.
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
+        ignore_index: The label of samples to leave out.
         kwargs: For :class:`torchmetrics.Metric`.
 
     Raises:
@@ -229,11 +215,12 @@ class CalibrationError(Scalar, CalibrationBins):
         norm: Norm = "l1",
         binning: Binning = "width",
         form: Form = "logits",
+        ignore_index: int | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(num_bins, binning=binning, form=form, **kwargs)
+        super().__init__(num_bins, binning=binning, form=form, ignore_index=ignore_index, **kwargs)
         if norm not in get_args(Norm):
-            raise ValueError(f"expected a norm of {get_args(Norm)}, but got {norm!r}")
+            raise ValueError(f"expected norm in {get_args(Norm)}, but got {norm!r}")
         self.norm = norm
 
     def compute(self) -> Tensor:

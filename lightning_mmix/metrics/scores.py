@@ -1,83 +1,13 @@
 """Scores of probabilistic predictions, as sums over samples that add up over batches and ranks."""
 
 import math
-from typing import Literal
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
-Form = Literal["logits", "probabilities"]
+from lightning_mmix.metrics.doubts import look
+from lightning_mmix.metrics.samples import Form, is_binary, samples
 
 _COLDEST, _HOTTEST = 0.01, 100.0
-
-
-def log_probabilities(preds: Tensor, form: Form = "logits", *, binary: bool = False) -> Tensor:
-    """The log-probabilities of predictions, a row a sample, in at least float32.
-
-    Args:
-        preds: Shape (N, C) or (N, C, ...): one score for each of C ≥ 2 classes. If ``binary``, any
-            shape: the score of class 1.
-        form: What the scores are; nothing is guessed from their values.
-        binary: Whether there are two classes and one score.
-
-    Returns:
-        Shape (M, C), or (M, 2) if ``binary``; each row sums to one in probability. M counts N and
-        all further dimensions.
-
-    Raises:
-        ValueError: If the shape or the form does not fit, or a probability is out of range.
-    """
-    if form not in ("logits", "probabilities"):
-        raise ValueError(f"expected form 'logits' or 'probabilities', but got {form!r}")
-    wide = preds.to(torch.promote_types(preds.dtype, torch.float32))
-    if form == "probabilities" and ((wide < 0) | (wide > 1 + 1e-3)).any():
-        raise ValueError(
-            f"expected probabilities in [0, 1], but got {wide.min():.3g} to {wide.max():.3g}; "
-            "are they logits?"
-        )
-    if binary:
-        score = wide.flatten()
-        if form == "logits":
-            return F.logsigmoid(torch.stack([-score, score], 1))
-        return torch.stack([torch.log1p(-score), score.log()], 1)
-    if preds.dim() < 2 or preds.shape[1] < 2:
-        raise ValueError(
-            f"expected preds of shape (N, C, ...) with C ≥ 2, but got {tuple(preds.shape)}; "
-            "one score a label has the shape of the labels"
-        )
-    rows = wide.movedim(1, -1).flatten(0, -2)
-    return rows.log_softmax(-1) if form == "logits" else rows.log()
-
-
-def is_binary(preds: Tensor, target: Tensor) -> bool:
-    """Whether predictions are one score a label, by their shapes: (N, ...) for both."""
-    return preds.shape == target.shape
-
-
-def samples(preds: Tensor, target: Tensor, form: Form = "logits") -> tuple[Tensor, Tensor]:
-    """Predictions and labels as rows, a sample each.
-
-    Args:
-        preds: Shape (N, C, ...), or of two classes (N, ...): the score of class 1.
-        target: Shape (N, ...), integers in [0, C); of two classes also floating point.
-        form: What the scores are.
-
-    Returns:
-        Log-probabilities of shape (M, C), and labels of shape (M,), int64.
-
-    Raises:
-        ValueError: If shapes do not fit, or labels are no whole numbers.
-    """
-    binary = is_binary(preds, target)
-    if not binary and target.shape != preds.shape[:1] + preds.shape[2:]:
-        raise ValueError(
-            f"expected a target of shape (N, ...) and preds of shape (N, C, ...), or (N, ...) for "
-            f"two classes, but got {tuple(target.shape)} and {tuple(preds.shape)}"
-        )
-    if target.is_floating_point() and not torch.equal(target, target.round()):
-        raise ValueError(f"expected labels that are whole numbers, but got {target.dtype} ones")
-    return log_probabilities(preds, form, binary=binary), target.flatten().long()
 
 
 def nll_sum(log_probs: Tensor, target: Tensor) -> Tensor:
@@ -91,6 +21,7 @@ def nll_sum(log_probs: Tensor, target: Tensor) -> Tensor:
         0-d.
 
     Example:
+        >>> import torch
         >>> nll_sum(torch.tensor([[0.5, 0.5], [0.25, 0.75]]).log(), torch.tensor([0, 1]))
         tensor(0.9808)
     """
@@ -108,6 +39,7 @@ def brier_sum(log_probs: Tensor, target: Tensor) -> Tensor:
         0-d.
 
     Example:
+        >>> import torch
         >>> brier_sum(torch.tensor([[0.5, 0.5], [0.25, 0.75]]).log(), torch.tensor([0, 1]))
         tensor(0.6250)
     """
@@ -128,13 +60,16 @@ def correct_sum(log_probs: Tensor, target: Tensor) -> Tensor:
         0-d, int64.
 
     Example:
+        >>> import torch
         >>> correct_sum(torch.tensor([[0.6, 0.4], [0.25, 0.75]]).log(), torch.tensor([1, 1]))
         tensor(1)
     """
     return (log_probs.argmax(1) == target).sum()
 
 
-def temperature_scaling(preds: Tensor, target: Tensor, form: Form = "logits") -> Tensor:
+def temperature_scaling(
+    preds: Tensor, target: Tensor, form: Form = "logits", ignore_index: int | None = None
+) -> Tensor:
     """The temperature T for which softmax(logits / T) has the least NLL (Guo et al., 2017).
 
     Fit it on validation data and divide test logits by it: T > 1 tames an over-confident network,
@@ -145,6 +80,7 @@ def temperature_scaling(preds: Tensor, target: Tensor, form: Form = "logits") ->
         preds: Shape (N, C, ...), or (N, ...) of two classes.
         target: Shape (N, ...), labels.
         form: What the predictions are; of probabilities, their logarithm is scaled.
+        ignore_index: The label of samples to leave out.
 
     Returns:
         0-d, float64, in [0.01, 100]. The lower end stands for any smaller T, which is best where
@@ -154,15 +90,17 @@ def temperature_scaling(preds: Tensor, target: Tensor, form: Form = "logits") ->
         ValueError: If there are no samples, a prediction is NaN, or shapes do not fit.
 
     Example:
+        >>> import torch
         >>> logits = torch.tensor([[4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])
         >>> temperature_scaling(logits, torch.tensor([0, 0, 1, 1]))  # 4 / log(3)
         tensor(3.6410, dtype=torch.float64)
     """
-    log_probs, labels = samples(preds.detach(), target, form)
+    look(preds, target, form, ignore_index)
+    log_probs, labels = samples(preds.detach(), target, form, ignore_index)
     if not len(labels):
         raise ValueError("expected at least one sample to fit a temperature to, but got none")
     if log_probs.isnan().any():
-        raise ValueError("expected numbers to fit a temperature to, but got NaN")
+        raise ValueError("expected predictions to fit a temperature to, but some are NaN")
     # a probability of zero has a logarithm that can't be scaled
     scores = log_probs.double().clamp(min=-1e4)
     own = scores.gather(1, labels[:, None])[:, 0]
@@ -176,7 +114,11 @@ def temperature_scaling(preds: Tensor, target: Tensor, form: Form = "logits") ->
 
 
 def tempered(
-    preds: Tensor, target: Tensor, temperature: Tensor, form: Form = "logits"
+    preds: Tensor,
+    target: Tensor,
+    temperature: Tensor,
+    form: Form = "logits",
+    ignore_index: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Predictions with a temperature applied, and their labels.
 
@@ -185,10 +127,11 @@ def tempered(
         target: Shape (N, ...), labels.
         temperature: 0-d, > 0, as :func:`temperature_scaling` gives it.
         form: What the predictions are.
+        ignore_index: The label of samples to leave out.
 
     Returns:
         Logits of shape (M, C), or (M,) of two classes with one score, and labels of shape (M,).
     """
-    log_probs, labels = samples(preds, target, form)
+    log_probs, labels = samples(preds, target, form, ignore_index)
     logits = log_probs / temperature.to(log_probs)
     return (logits[:, 1] - logits[:, 0] if is_binary(preds, target) else logits), labels

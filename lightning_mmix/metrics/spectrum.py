@@ -148,7 +148,7 @@ class ClassSpectrum(Scalar):
         super().__init__(**kwargs)
         if statistic != "values" and statistic not in get_args(Statistic):
             expected = ("values", *get_args(Statistic))
-            raise ValueError(f"expected a statistic of {expected}, but got {statistic!r}")
+            raise ValueError(f"expected statistic in {expected}, but got {statistic!r}")
         self.num_classes = num_classes
         self.num_features = num_features
         self.statistic = statistic

@@ -6,13 +6,14 @@ import torch
 from torch import Tensor
 
 from lightning_mmix.metrics.calibration import Norm, calibration_bins, calibration_error
-from lightning_mmix.metrics.scores import Form, brier_sum, correct_sum, is_binary, nll_sum, samples
-from lightning_mmix.metrics.summed import SummedMetric
+from lightning_mmix.metrics.samples import Form, is_binary
+from lightning_mmix.metrics.scores import brier_sum, correct_sum, nll_sum
+from lightning_mmix.metrics.summed import Scored
 
 _ERRORS: dict[str, Norm] = {"ece": "l1", "mce": "max", "gap": "signed"}
 
 
-class Tally(SummedMetric):
+class Tally(Scored):
     """Accuracy, NLL, Brier score and calibration, with one softmax and one synchronisation.
 
     ``compute()`` gives a dictionary of 0-d tensors: ``samples``, their number; ``accuracy``;
@@ -23,6 +24,7 @@ class Tally(SummedMetric):
     Args:
         num_bins: The number of calibration bins, ≥ 1.
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
+        ignore_index: The label of samples to leave out.
         kwargs: For :class:`torchmetrics.Metric`.
 
     Example:
@@ -38,16 +40,22 @@ class Tally(SummedMetric):
     bins: Tensor
     sums: Tensor
 
-    def __init__(self, num_bins: int = 15, *, form: Form = "logits", **kwargs: Any) -> None:
-        super().__init__(**kwargs)
+    def __init__(
+        self,
+        num_bins: int = 15,
+        *,
+        form: Form = "logits",
+        ignore_index: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(form, ignore_index, **kwargs)
         self.num_bins = num_bins
-        self.form = form
         self.add_state("bins", torch.zeros(3, num_bins), dist_reduce_fx="sum")
         self.add_state("sums", torch.zeros(3), dist_reduce_fx="sum")
 
     def update(self, preds: Tensor, target: Tensor) -> None:
         """Add predictions of shape (N, C, ...) and labels of shape (N, ...)."""
-        rows = samples(preds.detach(), target, self.form)
+        rows = self._samples(preds.detach(), target)
         self.bins = self.bins + calibration_bins(*rows, self.num_bins)
         brier = brier_sum(*rows) / (2 if is_binary(preds, target) else 1)
         sums = torch.stack([correct_sum(*rows).to(brier), nll_sum(*rows), brier])

@@ -124,6 +124,7 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         optimizer: Takes the parameters and returns an optimizer.
         lr_scheduler: Takes the optimizer and returns a learning rate scheduler.
         interval: Whether the scheduler steps after each ``"epoch"`` or each ``"step"``.
+        ignore_index: The label of samples that count nowhere; a criterion of yours has its own.
     """
 
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but two by keyword
@@ -137,28 +138,31 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
         interval: Literal["epoch", "step"] = "epoch",
+        ignore_index: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters("num_classes", "alpha", "layers", "interval")
+        self.save_hyperparameters("num_classes", "alpha", "layers", "interval", "ignore_index")
         self.net = net
         self.alpha = alpha
         self.layers = layers
-        self.criterion = criterion or nn.CrossEntropyLoss()
+        default = -100 if ignore_index is None else ignore_index  # torch's
+        self.criterion = criterion or nn.CrossEntropyLoss(ignore_index=default)
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.interval = interval
+        void: Any = {"ignore_index": ignore_index}
         metrics = MetricCollection(
             {
-                "accuracy": MulticlassAccuracy(num_classes, average="micro"),
-                "nll": NegativeLogLikelihood(),
-                "ece": CalibrationError(),
-                "gap": CalibrationError(norm="signed"),
-                "brier": BrierScore(),
+                "accuracy": MulticlassAccuracy(num_classes, average="micro", **void),
+                "nll": NegativeLogLikelihood(**void),
+                "ece": CalibrationError(**void),
+                "gap": CalibrationError(norm="signed", **void),
+                "brier": BrierScore(**void),
             }
         )
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
-        self.train_accuracy = MixedAccuracy()
+        self.train_accuracy = MixedAccuracy(**void)
         # by default it leaves NaN out
         self.val_loss, self.test_loss = MeanMetric(math.nan), MeanMetric(math.nan)
 

@@ -15,7 +15,7 @@ from lightning_mmix.core.batch import first_loader, num_unrepeated
 from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
-from lightning_mmix.metrics.scores import Form
+from lightning_mmix.metrics.samples import Form
 from lightning_mmix.metrics.spectrum import Statistic, spectrum_statistic
 from lightning_mmix.metrics.tally import Tally
 
@@ -42,6 +42,7 @@ class CalibrationMonitor(Callback):
         target: Where a batch holds its target; None looks by itself.
         input: Where a batch holds its input.
         output: Where the network's output holds the predictions.
+        ignore_index: The label of samples, pixels or tokens that count nowhere.
 
     Raises:
         ValueError: If a number of epochs is less than one.
@@ -60,6 +61,7 @@ class CalibrationMonitor(Callback):
         target: Path | None = None,
         input: Path | None = None,  # noqa: A002 - the callback's word
         output: Path | None = None,
+        ignore_index: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("", every_n_epochs), ("spectrum_", spectrum_every_n_epochs)):
@@ -69,6 +71,7 @@ class CalibrationMonitor(Callback):
         self.every_n_epochs = every_n_epochs
         self.spectrum_every_n_epochs = spectrum_every_n_epochs
         self._where = {"form": form, "target": target, "input": input, "output": output}
+        self._ignore_index = ignore_index
         self._tally: Tally | None = None
         self._spectra: Spectra | None = None
 
@@ -79,9 +82,10 @@ class CalibrationMonitor(Callback):
         often = trainer.check_val_every_n_epoch or 1  # a validation stands for so many epochs
         if trainer.sanity_checking or epoch % self.every_n_epochs >= often:
             return
-        predictor = Predictor(pl_module, **self._where)  # type: ignore[arg-type]
+        where: Any = self._where
+        predictor = Predictor(pl_module, **where, ignore_index=self._ignore_index)
         layers = () if epoch % self.spectrum_every_n_epochs >= often else self.layers
-        self._tally = Tally(form=predictor.form).to(pl_module.device)
+        self._tally = predictor.tally()
         self._spectra = Spectra(predictor, layers)
 
     @override

@@ -12,7 +12,8 @@ from fitting import Net, batches, loader, trainer
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier
-from lightning_mmix.compare.measurement import Instructions, measure
+from lightning_mmix.compare.instructions import Instructions
+from lightning_mmix.compare.measurement import measure
 from lightning_mmix.evaluation.boundaries import interpolate_between
 from lightning_mmix.evaluation.robustness import Units, evaluate
 from lightning_mmix.evaluation.standard import standard_conditions
@@ -205,7 +206,7 @@ def test_of_a_regression_only_what_it_logs_is_kept():
     found = measured(Regression(), Both(*data))
     assert found.keys() == {"stage", "own", "unmeasured"}
     assert found["own"].keys() == {"tested"}
-    assert "makes no predictions of the batch, " in found["unmeasured"]
+    assert found["unmeasured"].endswith("; a regression has no such scores")
 
 
 class Detection(Measured):
@@ -220,7 +221,7 @@ def test_a_batch_without_labels_is_no_reason_to_fail():
     found = measured(Detection(), Both(*data))
     assert found.keys() == {"stage", "own", "unmeasured"}
     assert found["unmeasured"].startswith(
-        "expected targets of shape (B, ...), but got list(0: dict("
+        "expected targets of shape (B, ...), but got a list of 1 dict"
     )
 
 
@@ -418,3 +419,23 @@ def test_a_module_may_bring_its_data():
 def test_a_process_alone_has_all_the_tensors():
     own = [torch.ones(2), torch.zeros(3)]
     assert of_all_ranks(own) is own
+
+
+class Pixels(Images):
+    def test_step(self, batch, batch_idx):
+        self.log("tested", F.cross_entropy(self(batch[0]), batch[1], ignore_index=255))
+
+    validation_step = test_step
+
+
+def test_an_ignored_label_counts_nowhere():
+    data = [(x, (x[:, 0] > 0.5).long()) for x, _ in images(2)]
+    voided = [(x, torch.cat([torch.full_like(y[:, :1], 255), y[:, 1:]], 1)) for x, y in data]
+    module = Pixels(2, [nn.Conv2d(4, 2, 1)])
+    found = measured(module, Both(voided, voided), ignore_index=255)
+    logits = torch.cat([module(x)[:, :, 1:] for x, _ in data])
+    target = torch.cat([y[:, 1:] for _, y in data])
+    assert found["clean"]["samples"] == found["tempered"]["samples"] == target.numel()
+    assert found["clean"]["nll"] == pytest.approx(F.cross_entropy(logits, target).item(), rel=1e-5)
+    assert found["temperature"] == pytest.approx(float(temperature_scaling(logits, target)))
+    assert {row["samples"] for row in found["conditions"]} == {target.numel()}

@@ -1,4 +1,5 @@
 import math
+import re
 
 import numpy as np
 import pytest
@@ -186,16 +187,74 @@ def test_data_that_require_a_gradient_get_none():
 
 
 @pytest.mark.parametrize(
-    ("wrong", "got"),
-    [
-        (lambda x: loss(x).mean(), r"\(\)"),
-        (lambda x: x, r"\(2, 3\)"),
-        (lambda x: loss(x).detach(), r"\(2,\) without a graph"),
-    ],
+    ("wrong", "got"), [(lambda x: loss(x).mean(), "()"), (lambda x: x, "(2, 3)")]
 )
 def test_a_loss_that_is_none_of_each_sample_is_refused(wrong, got):
-    with pytest.raises(ValueError, match=rf"expected a loss of shape \(2,\) .*but got '{got}'"):
+    with pytest.raises(
+        ValueError, match=re.escape(f"expected a loss of each sample, of shape (2,), but got {got}")
+    ):
         gradient(wrong, X, X.dtype)
+
+
+class Held(nn.Module):
+    """A network that keeps its input out of the graph, or uses what inference mode has made."""
+
+    def __init__(self, mode):
+        super().__init__()
+        self.mode, self.body, self.head = mode, nn.Linear(3, 3), nn.Linear(3, 1)
+        with torch.inference_mode():
+            self.kept = torch.ones(3)
+
+    def forward(self, x):
+        if self.mode == "kept":
+            return self.head(self.body(x) * self.kept)[:, 0]
+        if self.mode == "detach":
+            return self.head(self.body(x).detach())[:, 0]
+        with self.mode():
+            return self.head(self.body(x))[:, 0]
+
+
+def decorated(mode, part):
+    net = Held(mode).double()
+    if part == "body":
+        return lambda x: net.head(mode()(net.body)(x))[:, 0]
+    return mode()(net.forward) if part == "all" else net
+
+
+NO_GRADIENT = (
+    "expected a network whose output follows from its input, but there is no gradient from one to "
+    "the other, which attacks need; does forward run under no_grad or inference_mode, or detach?"
+)
+OF_INFERENCE = (
+    "expected a network whose output follows from its input, but it computes with tensors of "
+    "inference mode, through which attacks find no gradient; leave inference_mode out of forward, "
+    "and make what it keeps under no_grad"
+)
+
+
+@each
+@pytest.mark.parametrize(
+    ("mode", "part", "message"),
+    [
+        (torch.no_grad, "all", NO_GRADIENT),
+        (torch.no_grad, "inside", NO_GRADIENT),
+        (torch.no_grad, "body", NO_GRADIENT),
+        (torch.inference_mode, "all", NO_GRADIENT),
+        (torch.inference_mode, "inside", NO_GRADIENT),
+        (torch.inference_mode, "body", OF_INFERENCE),
+        ("detach", "", NO_GRADIENT),
+        ("kept", "", OF_INFERENCE),
+    ],
+)
+def test_a_network_without_a_gradient_is_refused_in_a_sentence(attack, mode, part, message):
+    with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared
+        attacked(attack, loss=decorated(mode, part))
+    assert str(error.value) == message
+
+
+def test_another_error_of_the_network_keeps_its_words():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        gradient(nn.Linear(5, 1).double(), X, X.dtype)
 
 
 def test_a_random_start_is_uniform_in_the_cube():

@@ -118,7 +118,7 @@ def test_probabilities_are_taken_as_such():
     ("batch", "layer", "message"),
     [
         ((X, Y), "3.0", "there is no layer '3.0'; did you mean"),
-        ((X, 0 * Y), "input", r"at least two classes, but got int64 \(7,\)"),
+        ((X, 0 * Y), "input", r"at least two classes, but got int64 \(7,\) of one class"),
         ((X, torch.eye(7)), "input", r"labels of shape \(B,\) .* but got float32 \(7, 7\)"),
     ],
 )
@@ -177,3 +177,15 @@ def test_the_share_below_a_confidence_leaves_that_one_out():
     )
     assert share_below(probs, 0.9) == 0.5
     assert [share_below(probs, c) for c in (0.5, 0.95, 1.0)] == [0, 0.75, 1]
+
+
+def test_samples_of_an_ignored_label_are_in_no_pair():
+    torch.manual_seed(4)
+    model, x, target = nn.Linear(4, 3), torch.randn(9, 4), torch.arange(9) % 3
+    voided = target.clone()
+    voided[[0, 4, 5]] = -1
+    kept = voided != -1
+    found = interpolate_between(Predictor(model, ignore_index=-1), (x, voided), steps=3)
+    expected = interpolate_between(model, (x[kept], target[kept]), steps=3)
+    for name in ("lam", "confidence", "own", "partner"):
+        torch.testing.assert_close(getattr(found, name), getattr(expected, name))

@@ -199,7 +199,7 @@ def test_jpeg_refuses_other_than_grey_and_colour():
         (lambda: Shear(math.nan), r"expected degrees in \[0, 90\), but got nan"),
         (lambda: Zoom(0), "expected a finite factor > 0, but got 0"),
         (lambda: Zoom(math.inf), "expected a finite factor > 0, but got inf"),
-        (lambda: Corruption("fog", 1), "expected a kind of gaussian_blur, .*, but got 'fog'"),
+        (lambda: Corruption("fog", 1), "expected kind in .'gaussian_blur', .*, but got 'fog'"),
         (lambda: Corruption("jpeg", 6), "expected an integer severity from 1 to 5, but got 6"),
         (lambda: Corruption("jpeg", 2.5), "expected an integer severity from 1 to 5, but got 2.5"),
     ],

@@ -158,8 +158,8 @@ class Ids(nn.Module):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        (Skipped(nn.Tanh()), r"layer 'skipped' did not run, so it has no hidden states"),
-        (Turned(nn.Tanh()), r"of shape \(11, \.\.\.\), the batch first, but got \(4, 11\), pooled"),
+        (Skipped(nn.Tanh()), r"layer 'skipped' did not run, or put out no floating"),
+        (Turned(nn.Tanh()), r"of shape \(11, \.\.\.\), the batch first, but got \(4, 11\) after a"),
         (Turned(Ids()), r"layer 'skipped' did not run"),
     ],
 )
@@ -182,3 +182,20 @@ def test_states_that_are_nan_have_a_spectrum_that_is_nan():
     spectra.update((X * torch.nan, Y))
     assert spectra.compute()["1"].isnan().all()
     assert spectra.compute()["1"].shape == (3, 6)
+
+
+def test_states_of_an_ignored_label_are_of_no_class():
+    torch.manual_seed(4)
+    model, x, target = (
+        nn.Sequential(nn.Linear(4, 5), nn.Linear(5, 3)),
+        torch.randn(9, 4),
+        torch.arange(9) % 3,
+    )
+    target[[0, 4, 5]] = 255
+    kept = target != 255
+    spectra = Spectra(Predictor(model, ignore_index=255), ["0"])
+    _, labels = spectra.update((x, target), 7)
+    expected = Spectra(Predictor(model), ["0"])
+    expected.update((x[:7][kept[:7]], target[:7][kept[:7]]))
+    assert torch.equal(labels, target[:7])
+    torch.testing.assert_close(spectra.compute()["0"], expected.compute()["0"])

@@ -337,3 +337,64 @@ def test_a_row_can_be_made_again_of_its_containers():
 def test_a_std_of_zero_is_refused():
     with pytest.raises(ValueError, match=r"expected a std > 0, but got \[0.2, 0\]"):
         Units(std=[0.2, 0])
+
+
+@pytest.mark.parametrize("void", [-100, 255])
+def test_samples_of_an_ignored_label_count_under_no_condition(void):
+    model, target = network(), Y.clone()
+    target[::3] = void
+    before, kept = target.clone(), target != void
+    conditions = [Clean(), FGSM(0.3), PGD(0.2, steps=2, random_start=False), Zoom(0.7)]
+    found = rows(model, conditions, [(X, target)], ignore_index=void)
+    expected = rows(model, conditions, [(X[kept], Y[kept])])
+    for one, other in zip(found, expected, strict=True):
+        assert scores(one) == pytest.approx(scores(other), rel=1e-5)
+    assert torch.equal(target, before)
+    held = Predictor(model, ignore_index=void)
+    assert rows(held, conditions, [(X, target)]) == found
+
+
+def test_pixels_of_an_ignored_label_are_neither_scored_nor_attacked():
+    x, y = SEGMENTED
+    target = y.clone()
+    target[1], target[2, 0] = 255, 255
+    seen = Seen()
+    found = rows(
+        nn.Identity(), [Clean(), FGSM(0.1), seen], [(x, target)], units=None, ignore_index=255
+    )
+    kept = target != 255
+    sign = (1 - 2 * F.one_hot(y, 2).movedim(-1, 1)) * kept[:, None]
+    logits = (x + 0.1 * sign).clamp(0, 1)
+    for row, preds in zip(found, (x, logits), strict=False):
+        assert row.samples == int(kept.sum())
+        assert row.nll == pytest.approx(F.cross_entropy(preds, target, ignore_index=255).item())
+    assert seen.losses[1] == 0
+
+
+def test_labels_in_a_column_give_the_rows_of_those_in_a_row():
+    model = network()
+    assert rows(model, MIXED, [(X, Y[:, None])]) == rows(model, MIXED, [(X, Y)])
+
+
+@pytest.mark.parametrize("conditions", [[Clean(), FGSM(0.3)], [FGSM(0.3), Clean()]])
+def test_what_is_doubted_of_predictions_is_said_once(conditions):
+    with pytest.warns(UserWarning, match=r"expected logits, but the predictions, float") as caught:
+        rows(nn.Sequential(network(), nn.Softmax(1)), conditions, [(X, Y)])
+    assert len(caught) == 1
+
+
+def test_a_network_that_an_attack_finds_no_gradient_of_is_refused():
+    class Still(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+
+        @torch.no_grad()
+        def forward(self, x):
+            return self.net(x)
+
+    assert rows(Still(), [Clean()]) == rows(network(), [Clean()])
+    with pytest.raises(
+        ValueError, match="does forward run under no_grad or inference_mode, or det"
+    ):
+        rows(Still(), [FGSM(0.1)])

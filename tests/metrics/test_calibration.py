@@ -14,7 +14,7 @@ from lightning_mmix.metrics.calibration import (
     equal_mass,
     fine_bins,
 )
-from lightning_mmix.metrics.scores import log_probabilities
+from lightning_mmix.metrics.samples import log_probabilities
 
 LOGITS, TARGET = (
     torch.randn(57, 4, generator=torch.Generator().manual_seed(1)),

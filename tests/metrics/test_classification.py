@@ -14,7 +14,11 @@ from sklearn.metrics import brier_score_loss, log_loss
 from torch import nn
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
-from torchmetrics.functional.classification import binary_accuracy, multilabel_accuracy
+from torchmetrics.functional.classification import (
+    binary_accuracy,
+    multiclass_calibration_error,
+    multilabel_accuracy,
+)
 
 from lightning_mmix import ManifoldMixup, MixPlan, mixing
 from lightning_mmix.metrics.classification import (
@@ -385,12 +389,12 @@ def test_the_error_is_that_of_the_bins(norm, binning):
 def test_what_is_no_binning_is_refused(cls):
     with pytest.raises(ValueError, match="expected num_bins ≥ 1, but got 0"):
         cls(0)
-    with pytest.raises(ValueError, match=r"a binning of .*'width', 'mass'.*, but got 'depth'"):
+    with pytest.raises(ValueError, match=r"binning in .*'width', 'mass'.*, but got 'depth'"):
         cls(binning="depth")
 
 
 def test_a_norm_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"a norm of .*'l1', 'l2', 'max', 'signed'.* but got 'l3'"):
+    with pytest.raises(ValueError, match=r"norm in .*'l1', 'l2', 'max', 'signed'.* but got 'l3'"):
         CalibrationError(norm="l3")
 
 
@@ -398,3 +402,103 @@ def test_a_norm_that_is_none_is_refused():
 def test_shapes_that_do_not_fit_are_refused(name):
     with pytest.raises(ValueError, match=r"expected a target of shape \(N, ...\)"):
         SCORES[name]().update(LOGITS, TARGET[:-1])
+
+
+def voided(void):
+    """Labels of which every fifth is not to be scored, and where the others are."""
+    target = torch.where(torch.arange(57) % 5 == 0, void, TARGET)
+    return target, [i for i in range(57) if target[i] != void]
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("void", [-100, -1, 2, 255])
+def test_an_ignored_label_counts_nowhere(name, void):
+    target, kept = voided(void)
+    metric = SCORES[name](ignore_index=void)
+    for part in (slice(0, 20), slice(20, 21), slice(21, 57)):
+        metric.update(LOGITS[part], target[part])
+    expected = updated(name, (LOGITS[kept], TARGET[kept])).compute()
+    torch.testing.assert_close(metric.compute(), expected)
+    assert torch.equal(target, voided(void)[0])
+
+
+@pytest.mark.parametrize("name", [name for name in SCORES if name != "brier"])
+def test_an_ignored_label_of_one_score_counts_nowhere(name):
+    scores, target = binary(6, 5)
+    target[1:3, 2] = 255
+    kept = target.flatten() != 255
+    rows = naive.two_classes(scores, "logits")[kept], target.flatten()[kept]
+    found = SCORES[name](ignore_index=255)(scores, target)
+    torch.testing.assert_close(found, updated(name, rows).compute())
+
+
+def test_the_scores_without_an_ignored_label_are_those_of_the_naive_form_and_sklearn():
+    target, kept = voided(-1)
+    nll, brier = (cls(ignore_index=-1)(LOGITS, target) for cls in (SCORES["nll"], SCORES["brier"]))
+    rows = LOGITS[kept], TARGET[kept]
+    torch.testing.assert_close(nll, naive.negative_log_likelihood(*rows))
+    torch.testing.assert_close(brier, naive.brier(*rows))
+    torch.testing.assert_close(nll, F.cross_entropy(LOGITS, target, ignore_index=-1))
+    expected = brier_score_loss(TARGET[kept], LOGITS[kept].double().softmax(1))
+    assert float(brier) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("norm", ["l1", "l2", "max"])
+@pytest.mark.parametrize("void", [-1, 2])
+def test_an_ignored_label_is_that_of_torchmetrics(norm, void):
+    target, probs = voided(void)[0], LOGITS.softmax(1)
+    theirs = multiclass_calibration_error(probs, target, 4, 15, norm, void)
+    torch.testing.assert_close(
+        CalibrationError(norm=norm, ignore_index=void)(LOGITS, target), theirs
+    )
+    accuracy = MulticlassAccuracy(4, average="micro", ignore_index=void)(LOGITS, target)
+    torch.testing.assert_close(MixedAccuracy(ignore_index=void)(LOGITS, target), accuracy)
+
+
+def test_the_accuracy_of_a_plan_counts_the_partners_that_are_not_ignored():
+    target, kept = voided(-1)
+    plan = shuffled()
+    partners = target[plan.partner]
+    hits = [LOGITS[i].argmax() == target[i] for i in kept]
+    others = [LOGITS[i].argmax() == partners[i] for i in range(57) if partners[i] != -1]
+    found = MixedAccuracy(ignore_index=-1)(LOGITS, target, plan)
+    expected = (0.7 * sum(map(float, hits)) + 0.3 * sum(map(float, others))) / len(kept)
+    assert float(found) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", NUMBERS[: len(SCORES) - 2])
+def test_nothing_but_ignored_labels_is_no_sample(name):
+    assert SCORES[name](ignore_index=-1)(LOGITS, TARGET.new_full((57,), -1)).isnan()
+
+
+@pytest.mark.parametrize("name", SCORES)
+@pytest.mark.parametrize("void", [-100, 255])
+def test_a_label_out_of_range_is_refused_by_name(name, void):
+    with pytest.raises(ValueError, match=f"is not to be scored, give ignore_index={void}"):
+        SCORES[name]().update(LOGITS, voided(void)[0])
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_nan_stays_nan_unless_it_is_ignored(name):
+    logits, target = LOGITS.clone(), TARGET.clone()
+    logits[3], target[3] = torch.nan, -1
+    assert not SCORES[name](ignore_index=-1)(logits, target).isnan().any()
+    if name in ("nll", "brier", "l1", "l2", "signed"):
+        assert SCORES[name]()(logits, TARGET).isnan()
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_labels_in_a_column_are_those_in_a_row(name):
+    torch.testing.assert_close(SCORES[name]()(LOGITS, TARGET[:, None]), updated(name).compute())
+    scores, target = binary(30)
+    expected = SCORES[name]()(scores, target)
+    torch.testing.assert_close(SCORES[name]()(scores[:, None], target), expected)
+    torch.testing.assert_close(SCORES[name]()(scores, target[:, None]), expected)
+
+
+def test_a_paired_target_is_looked_at_in_its_own_labels():
+    (model, x), metric = mixed_batch(), NegativeLogLikelihood()
+    with mixing(model, shuffled(), TARGET) as paired:
+        logits = model(x)
+        metric.update(logits, paired)
+    assert float(metric.count) == 57

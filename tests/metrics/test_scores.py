@@ -4,12 +4,11 @@ import torch
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
+from lightning_mmix.metrics.samples import log_probabilities, samples
 from lightning_mmix.metrics.scores import (
     brier_sum,
     correct_sum,
-    log_probabilities,
     nll_sum,
-    samples,
     temperature_scaling,
     tempered,
 )
@@ -53,45 +52,6 @@ def test_a_perfect_prediction_has_brier_zero_and_the_worst_two():
     assert float(brier_sum(perfect, torch.tensor([1, 2, 0]))) == 6
 
 
-def test_logits_and_probabilities_are_told_apart_by_the_caller_alone():
-    probs = LOGITS.softmax(1)
-    torch.testing.assert_close(log_probabilities(probs, "probabilities"), log_probabilities(LOGITS))
-    assert not torch.allclose(log_probabilities(probs), log_probabilities(LOGITS))
-
-
-def test_further_dimensions_are_samples():
-    volume = LOGITS.view(3, 19, 4).movedim(2, 1)
-    log_probs, labels = samples(volume, TARGET.view(3, 19))
-    torch.testing.assert_close(log_probs, log_probabilities(LOGITS))
-    assert torch.equal(labels, TARGET)
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_scored_in_single(dtype):
-    expected = log_probabilities(LOGITS.to(dtype).float())
-    torch.testing.assert_close(log_probabilities(LOGITS.to(dtype)), expected, rtol=0, atol=0)
-    assert log_probabilities(LOGITS.double()).dtype == torch.float64
-
-
-@pytest.mark.parametrize("shape", [(12,), (12, 1), (6, 2), (3, 2, 2), ()])
-@pytest.mark.parametrize("form", FORMS)
-def test_one_score_a_label_is_the_two_class_form(shape, form):
-    scores, target = binary(*shape)
-    preds = FORMS[form](scores)
-    log_probs, labels = samples(preds, target, form)
-    expected = log_probabilities(naive.two_classes(preds, form), form)
-    torch.testing.assert_close(log_probs, expected)
-    assert labels.tolist() == target.flatten().tolist()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.uint8, torch.bool])
-def test_labels_of_any_dtype_are_whole_numbers(dtype):
-    scores, target = binary(12)
-    log_probs, labels = samples(scores, target.to(dtype))
-    assert torch.equal(labels, target)
-    assert torch.equal(log_probs, samples(scores, target)[0])
-
-
 @pytest.mark.parametrize("form", FORMS)
 def test_binary_scores_are_those_of_sklearn(form):
     scores, target = binary(30)
@@ -100,44 +60,6 @@ def test_binary_scores_are_those_of_sklearn(form):
     assert float(nll_sum(*rows)) == pytest.approx(30 * log_loss(target, probs))
     assert float(brier_sum(*rows)) == pytest.approx(2 * 30 * brier_score_loss(target, probs))
     assert int(correct_sum(*rows)) == 30 * accuracy_score(target, probs > 0.5)
-
-
-def test_a_binary_logit_far_off_loses_no_digit():
-    log_probs = log_probabilities(torch.tensor([1000.0, -1000.0, 30.0]), binary=True)
-    assert log_probs[:2].tolist() == [[-1000, 0], [0, -1000]]
-    assert float(log_probs[2, 1]) == pytest.approx(-9.357623e-14)
-
-
-@pytest.mark.parametrize("shape", [(5,), (5, 1)])
-def test_predictions_without_classes_are_refused(shape):
-    with pytest.raises(ValueError, match=r"expected preds of shape \(N, C, ...\) with C ≥ 2"):
-        log_probabilities(torch.ones(shape))
-
-
-@pytest.mark.parametrize(
-    ("preds", "target", "message"),
-    [
-        ((5, 3), (4,), r"expected a target of shape \(N, ...\) .* but got \(4,\) and \(5, 3\)"),
-        ((5, 3), (5, 1), r"or \(N, ...\) for two classes, but got \(5, 1\) and \(5, 3\)"),
-        ((5, 3, 2), (5, 3), r"but got \(5, 3\) and \(5, 3, 2\)"),
-        ((5,), (5, 1), r"but got \(5, 1\) and \(5,\)"),
-        ((5, 1), (5,), r"expected preds of shape \(N, C, ...\) with C ≥ 2, but got \(5, 1\)"),
-    ],
-)
-def test_shapes_that_do_not_fit_are_refused(preds, target, message):
-    with pytest.raises(ValueError, match=message):
-        samples(torch.zeros(preds), torch.zeros(target, dtype=torch.int64))
-
-
-@pytest.mark.parametrize("value", [0.5, float("nan")])
-def test_soft_labels_are_refused(value):
-    with pytest.raises(ValueError, match=r"labels that are whole numbers, but got torch.float32"):
-        samples(torch.zeros(2), torch.tensor([1.0, value]))
-
-
-def test_a_form_that_is_none_is_refused():
-    with pytest.raises(ValueError, match="form 'logits' or 'probabilities', but got 'probs'"):
-        samples(LOGITS, TARGET, "probs")
 
 
 def mean_nll(logits, target):
@@ -183,7 +105,7 @@ def test_the_temperature_of_probabilities_is_that_of_their_logits():
 
 @pytest.mark.parametrize(("shift", "end"), [(0, 0.01), (1, 100.0)])
 def test_where_all_is_right_or_wrong_the_temperature_is_an_end(shift, end):
-    logits = torch.eye(4)[(TARGET + shift) % 4]
+    logits = 2 * torch.eye(4)[(TARGET + shift) % 4]
     assert float(temperature_scaling(logits, TARGET)) == pytest.approx(end)
 
 
@@ -225,6 +147,23 @@ def test_no_samples_have_no_temperature():
         temperature_scaling(LOGITS[:0], TARGET[:0])
 
 
-def test_logits_that_are_called_probabilities_are_refused():
-    with pytest.raises(ValueError, match=r"expected probabilities in \[0, 1\], but got -"):
-        log_probabilities(LOGITS, "probabilities")
+@pytest.mark.parametrize("void", [-100, 255, 2])
+def test_the_temperature_leaves_out_what_is_ignored(void):
+    logits = LOGITS + torch.eye(4)[TARGET]
+    target = torch.where(torch.arange(57) % 5 == 0, void, TARGET)
+    kept = target != void
+    expected = temperature_scaling(logits[kept], target[kept])
+    torch.testing.assert_close(temperature_scaling(logits, target, ignore_index=void), expected)
+    found = tempered(logits, target, expected, ignore_index=void)
+    for ours, theirs in zip(found, tempered(logits[kept], target[kept], expected), strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_a_temperature_of_nothing_but_ignored_labels_is_refused():
+    with pytest.raises(ValueError, match="at least one sample to fit a temperature to, but got no"):
+        temperature_scaling(LOGITS, TARGET.new_full((57,), -1), ignore_index=-1)
+
+
+def test_a_temperature_of_probabilities_that_are_called_logits_is_doubted():
+    with pytest.warns(UserWarning, match=r"lie in \[0, 1\] and sum to one over the classes"):
+        temperature_scaling(LOGITS.softmax(1), TARGET)

@@ -144,7 +144,7 @@ def test_without_samples_a_statistic_is_nan(statistic):
 
 
 def test_a_statistic_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"a statistic of .*'values', 'largest'.* got 'smallest'"):
+    with pytest.raises(ValueError, match=r"statistic in .*'values', 'largest'.* got 'smallest'"):
         metric_of(statistic="smallest")
 
 

@@ -108,3 +108,20 @@ def test_no_gradient_is_kept_and_what_is_pickled_goes_on():
 def test_shapes_that_do_not_fit_are_refused():
     with pytest.raises(ValueError, match=r"but got \(22,\) and \(23, 4\)"):
         Tally().update(LOGITS, TARGET[1:])
+
+
+@each
+@pytest.mark.parametrize("void", [-1, 1])
+def test_an_ignored_label_counts_nowhere(name, void):
+    preds, target, form = DATA[name]
+    target = target.clone()
+    target[::3] = void
+    tally, metric = Tally(form=form, ignore_index=void), BrierScore(form, ignore_index=void)
+    tally.update(preds, target)
+    kept = target != void
+    if preds.shape != target.shape:
+        rows = preds.movedim(1, -1)[kept], target[kept]
+    else:
+        rows = preds[kept], target[kept]
+    torch.testing.assert_close(tally.compute(), tallied(*rows, form))
+    torch.testing.assert_close(tally.compute()["brier"], metric(preds, target))
