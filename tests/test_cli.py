@@ -245,9 +245,7 @@ def test_a_step_that_is_not_is_an_error_with_its_line(tmp_path, capsys):
     with pytest.raises(SystemExit, match="1"):
         cli.main(["check", *configured(tmp_path, {"class_path": "test_cli.Weighs"}, [CALLBACK])])
     out = capsys.readouterr().out
-    assert (
-        "- a Python value or array was taken of what the target gives (int at test_cli.py:" in out
-    )
+    assert "- a Python value or array was made from the target (int at test_cli.py:" in out
 
 
 def test_what_can_not_be_checked_is_told_in_a_line(tmp_path):

@@ -166,7 +166,7 @@ class ManifoldMixup(Callback):
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
         if self._step is not None and self.fired and not is_paired(loss):
             if pl_module.automatic_optimization and not mixes_loss_itself(pl_module):
-                raise unused_target(self._step.plan)
+                raise unused_target(self._step)
 
     @override
     def on_before_optimizer_step(
@@ -183,7 +183,7 @@ class ManifoldMixup(Callback):
         if gates is None or step is None:
             return
         if _took_no_gradient(step, pl_module) and trainer.global_step > self._global_step:
-            raise unused_target(step.plan)
+            raise unused_target(step)
         self._watcher.report(trainer, gates, step, batch_idx)
 
     @override
@@ -209,7 +209,7 @@ class ManifoldMixup(Callback):
             if choice is None:
                 return None
             if INPUT in choice.weights:
-                refuse_several_inputs(trainer, batch, targets)
+                refuse_several_inputs(trainer, batch, targets, self.input)
             self._choice, self.layers_ = choice, choice.names
             self._recipe = Recipe(self.alpha, choice.weights)
             self._gates = Gates(pl_module, choice.weights)

@@ -33,7 +33,8 @@ _LIBRARIES = ("lightning", "pytorch_lightning", "lightning_mmix")  # they save, 
 _UNKNOWN = (
     "none of the known reasons was noticed; does a copy such as torch.tensor(y), a scripted "
     "function or a kernel read the target's memory, does a number that was made of losses go into "
-    "the loss, or does the step keep state, or draw random numbers, where they can't be put back?"
+    "the loss, or does the step keep state, or draw random numbers, where they can't be put back? "
+    "With precision='64-true' rounding would be gone"
 )
 
 
@@ -107,8 +108,8 @@ def check(
         raise ValueError("a check runs in one process, but the Trainer has several: devices=1")
     if not module.automatic_optimization:
         raise ValueError(
-            "the training step optimises by itself, so it can't be run without training; check a "
-            "copy of it that returns its loss"
+            "the training step uses manual optimization (automatic_optimization=False), so it "
+            "can't be run without training; check a copy of it that returns its loss"
         )
     bring = getattr(module, "configure_mixup", ManifoldMixup)
     checker = _Checker(mixup or next(iter(mixups_of(trainer)), None) or bring())
@@ -175,9 +176,11 @@ def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: Manif
             ]
     finally:
         gates.remove()
-    sentences = dict.fromkeys(_sentences(agreements, batch, mixup))
+    sentences: dict[Any, str] = {}
+    for what, sentence in _sentences(agreements, batch, mixup):
+        sentences.setdefault(what, sentence)
     found = places(batch, targets), places(batch, recognised_input(batch, mixup.input))
-    return Check(*found, agreements, list(sentences))
+    return Check(*found, agreements, list(sentences.values()))
 
 
 def _agreement(
@@ -209,20 +212,22 @@ def _mixing_itself(trainer: Trainer, plan: MixPlan, gates: Gates, run: Any) -> A
     return mixed
 
 
-def _sentences(agreements: list[Agreement], batch: Any, mixup: ManifoldMixup) -> Iterator[str]:
+def _sentences(
+    agreements: list[Agreement], batch: Any, mixup: ManifoldMixup
+) -> Iterator[tuple[Any, str]]:
+    """What is to be said, each with what it is about."""
     for each in agreements:
         if each.problem:
-            yield f"at layer {each.layer!r}: {each.problem}"
+            yield each.layer, f"at layer {each.layer!r}: {each.problem}"
         if each.notes is not None:
-            found = findings(each.notes, each.layer, batch, mixup.target, mixup.input)
-            yield from (sentence for _, sentence in found)
+            yield from findings(each.notes, each.layer, batch, mixup.target, mixup.input)
     differing = [each for each in agreements if not each.is_exact and not each.problem]
     reads = {read for each in differing if each.notes for read in each.notes.reads}
     if reads:
-        yield of_reads(reads, max(each.partner_deviation for each in differing))
+        yield "reads", of_reads(reads, max(each.partner_deviation for each in differing))
     elif differing:
         layers = ", ".join(repr(each.layer) for each in differing)
-        yield f"at {layers} the step differs from the naive form; {_UNKNOWN}"
+        yield "unknown", f"at {layers} the step differs from the naive form; {_UNKNOWN}"
 
 
 def _plan(layer: str, target: Tensor) -> MixPlan:

@@ -9,7 +9,7 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import find_targets, recognised_input
+from lightning_mmix.core.batch import find_targets, is_box_table, recognised_input
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.names import is_length
 from lightning_mmix.core.plan import MixPlan
@@ -20,6 +20,7 @@ from lightning_mmix.proof.naive import Trial
 from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
 from lightning_mmix.watch.notes import Note, Notes
 from lightning_mmix.watch.sentences import (
+    of_boxes,
     of_idle_layer,
     of_input,
     of_meeting,
@@ -169,7 +170,10 @@ def findings(
         target: Where the batch holds its target.
         input: Where it holds its input.
     """
-    targets = places(batch, find_targets(batch, target))
+    found = find_targets(batch, target)
+    if any(is_box_table(each, notes.size) for each in found):
+        yield "boxes", of_boxes()
+    targets = places(batch, found)
     inputs = places(batch, recognised_input(batch, input))
     moves = [] if notes.has_moved_target else sorted(notes.moves, key=str)
     for note in moves:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from fitting import Net, batches, fit, loader, trainer
+from fitting import Net, Steps, batches, fit, loader, trainer
 from torch import nn
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
@@ -117,9 +117,7 @@ def test_rows_are_cut_at_their_own_and_at_their_partners_length(float64):
 
 def test_a_mapping_for_each_sample_is_no_target():
     data = [(X, [{"labels": torch.arange(6)}] * 6)]
-    message = (
-        r"expected targets of shape \(B, ...\), but got list\(.*a mapping for each sample; stack"
-    )
+    message = r"expected targets of shape \(B, ...\), but got a list of 6 dict, one for each sample"
     with pytest.raises(TypeError, match=message):
         fit(Net(), ManifoldMixup(layers=["net.0"], target=1), data=data)
 
@@ -412,12 +410,12 @@ X, Y = batches()[0]
 @pytest.mark.parametrize(
     ("batch", "message"),
     [
-        (X, r"there is no recognisable target in the batch, float32 \(6, 4\); say which: target="),
+        (X, r"the batch, float32 \(6, 4\), holds no target; an autoencoder's "),
         ((X, Y, Y.clone()), "there is no recognisable target in the batch, (tuple|list)"),
         ({"x": X, "z": Y}, r"target in the batch, dict\(x: float32 \(6, 4\), z: int64 \(6,\)\)"),
         ({"x": X, "y": Y, "label": Y.clone()}, "y or label may be the target in the batch"),
-        ((X, X[:3]), r"layer 'net.0' is not batch-first: \(6, 6\)"),
-        ((X, torch.tensor(1)), r"expected targets of shape \(B, ...\) with one B, but got \(\)"),
+        ((X, X[:3]), "layer 'net.0' puts out 2 rows for each sample"),
+        ((X, torch.tensor(1)), r"expected targets of shape \(B, ...\), but got int64 \(\), w"),
     ],
 )
 def test_a_batch_without_a_clear_target_is_refused(batch, message):
@@ -428,6 +426,48 @@ def test_a_target_that_is_the_input_too_is_refused():
     message = "the target stands at two places of the batch"
     with pytest.raises(ValueError, match=message):
         fit(Net(F.mse_loss), ManifoldMixup(layers=["net.0"]), data=[(X, X)])
+
+
+class Rebuilds(Steps):
+    def forward(self, x):
+        return self.net(x if x.is_floating_point() else F.one_hot(x, 4).float())
+
+    def on_after_batch_transfer(self, batch, dataloader_idx):
+        if isinstance(batch, dict):
+            batch["labels"] = batch["x"].clone()
+            return batch
+        (x,) = batch
+        return x, x.clone()
+
+
+def rebuilds(module, batch):
+    x, y = (batch["x"], batch["labels"]) if isinstance(batch, dict) else batch
+    return F.mse_loss(module(x)[:, :4], y)
+
+
+def predicts(module, batch):
+    return F.cross_entropy(module(batch[0])[:, :-1].mT, batch[1][:, 1:])
+
+
+TOKENS = torch.tensor([[0, 1, 2], [3, 3, 0], [1, 0, 1], [2, 3, 1]])
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "target"),
+    [
+        (rebuilds, [X], 1),
+        (rebuilds, {"x": X}, "labels"),
+        (rebuilds, {"x": X}, None),
+        (predicts, [TOKENS], 1),
+    ],
+)
+def test_a_copy_of_the_input_is_a_target(step, batch, target):
+    module, callback = Rebuilds(step), ManifoldMixup(layers=["net.0"], target=target)
+    untouched, (x,) = copy.deepcopy(module), batch.values() if isinstance(batch, dict) else batch
+    fit(module, callback, data=[copy.copy(batch)])
+    modules = dict(untouched.named_modules())
+    loss = naive.two_pass(lambda y: step(untouched, (x, y)), callback.plan, modules, x)
+    torch.testing.assert_close(module.loss, loss.detach(), check_dtype=False)
 
 
 @pytest.mark.parametrize(
@@ -458,20 +498,18 @@ def test_token_ids_are_refused_as_input_and_as_hidden_state():
     assert_refused(message, Net(), callback, data=ids, error=TypeError)
     module = Net()
     module.net.insert(0, Tokens())
-    message = r"expected layer 'net.0' to put out a floating-point .* but got int64 \(6, 4\)"
+    message = r"layer 'net.0' puts out int64 \(6, 4\), and no floating-point hidden state"
     assert_refused(message, module, ManifoldMixup(layers=["net.0"], verify=False))
 
 
 def test_a_hidden_state_with_the_batch_elsewhere_is_refused():
     class SequenceFirst(nn.Module):
         def forward(self, x):
-            return x.T
+            return x.T[..., None]
 
     module = Net()
     module.net.insert(0, SequenceFirst())
-    message = (
-        r"expected layer 'net.0' .* shape \(6, ...\), the batch first, but got float32 \(4, 6\)"
-    )
+    message = r"layer 'net.0' puts out float32 \(4, 6, 1\) for 6 samples, which is not batch-first"
     assert_refused(message, module, ManifoldMixup(layers=["net.0"], verify=False))
 
 
@@ -503,10 +541,10 @@ def test_a_layer_that_does_not_run_gives_the_plain_loss_and_one_warning():
     mixed = Sometimes()
     torch.manual_seed(1)
     plain = Sometimes()
-    message = "layer 'unused' was drawn but did not run in this training step"
+    message = "layer 'unused' was to be mixed in this training step and did not run"
     with pytest.warns(UserWarning, match=message) as warned:
         fit(mixed, ManifoldMixup(layers=["unused"], verify=False), data=batches(3))
-    assert len([w for w in warned if "was drawn" in str(w.message)]) == 1
+    assert len([w for w in warned if "was to be mixed" in str(w.message)]) == 1
     fit(plain, data=batches(3))
     assert all(map(torch.equal, mixed.parameters(), plain.parameters()))
 

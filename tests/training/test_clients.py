@@ -179,16 +179,17 @@ def test_torch_uncertaintys_regression_of_a_distribution(family):
     assert_naive(module, [torch.randn(B, 4), torch.randn(B, 2)], second)
 
 
-def test_a_batch_that_the_module_repeats_is_refused():
+def test_a_batch_that_the_module_repeats_is_mixed_at_its_input():
     routines = pytest.importorskip("torch_uncertainty.routines")
     twice = pytest.importorskip("torch_uncertainty.transforms").MIMOBatchFormat(2)
     model = nn.Sequential(*pixels(3), nn.AdaptiveAvgPool2d(1), nn.Flatten())
     options = {"is_ensemble": True, "format_batch_fn": twice, "optim_recipe": sgd}
     module = routines.ClassificationRoutine(model, 3, nn.CrossEntropyLoss(), **options)
     batch = (torch.randn(B, 3, 8, 8), CLASSES)
-    message = r"'model.0' .* shape \(6, ...\), the batch first, but got float64 \(12, 5, 8, 8\)"
+    message = r"'model.0' puts out 12 rows for 6 samples, 2 for each .* mix layers="
     with pytest.raises(ValueError, match=message):
         fit(module, ManifoldMixup(layers=["model.0"]), data=[batch])
+    assert_naive(module.double(), batch, second, steps=1, layers=["input"])
 
 
 def forecaster():
@@ -269,3 +270,32 @@ def test_segmentation_models_pytorchs_u_net_and_losses(loss):
     model = smp.Unet("resnet18", encoder_weights=None, classes=3, decoder_channels=(9, 8, 7, 6, 5))
     masks = torch.arange(3 * 32 * 32).view(3, 32, 32) % 5 % 3
     assert_naive(UNet(model), [torch.randn(3, 3, 32, 32), masks], second, steps=2)
+
+
+@pytest.mark.parametrize("layers", ["auto", ["hidden"]])
+@pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script:FutureWarning")  # at its import
+def test_graphs_of_pytorch_geometric(whole, layers):
+    pyg = pytest.importorskip("torch_geometric")
+
+    class OfGraphs(Wrapped):
+        def __init__(self):
+            super().__init__(pyg.nn.GCNConv(4, 8))
+            self.hidden, self.head = nn.Linear(8, 7), nn.Linear(7, 3)
+
+        def forward(self, x, edge_index=None, batch=None):
+            parts = (x.x, x.edge_index, x.batch) if whole else (x, edge_index, batch)
+            nodes = self.model(parts[0], parts[1]).relu()
+            return self.head(self.hidden(pyg.nn.global_mean_pool(nodes, parts[2])).tanh())
+
+        def training_step(self, batch, batch_idx):
+            parts = [batch] if whole else [batch.x, batch.edge_index, batch.batch]
+            return F.cross_entropy(self(*parts), batch.y)
+
+    def ring(size, label):
+        edges = torch.stack([torch.arange(size), torch.arange(size).roll(1)])
+        return pyg.data.Data(x=torch.randn(size, 4), edge_index=edges, y=label)
+
+    rings = [ring(3 + size % 4, label) for size, label in enumerate(CLASSES.tolist())]
+    batch = pyg.data.Batch.from_data_list(rings)
+    assert_naive(OfGraphs(), batch, lambda batch: [batch.y], steps=1, layers=layers)

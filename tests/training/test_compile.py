@@ -261,5 +261,5 @@ def test_a_plain_loop_that_makes_gates_after_the_trace_is_mixed_or_told():
         warnings.simplefilter("always")
         with mixing(model, plan, y) as paired:
             loss = F.cross_entropy(model(x), paired)
-    said = [str(each.message) for each in told if "make gates once" in str(each.message)]
+    said = [str(each.message) for each in told if "make its gates" in str(each.message)]
     assert bool(said) == torch.equal(loss, expected)

@@ -157,6 +157,23 @@ def test_an_entry_that_is_watched_is_of_a_subclass():
     assert seen == [False, False, True, False, True]
 
 
+@pytest.mark.parametrize("target", [None, 1])
+def test_a_row_for_each_box_is_said_if_they_are_as_many_as_the_images(target):
+    def step(module, batch):
+        x, boxes = batch
+        owners, classes = boxes[:, :2].long().unbind(1)
+        return F.cross_entropy(module(x)[owners], classes)
+
+    boxes = torch.cat([torch.arange(6)[:, None], Y[:, None], torch.rand(6, 4)], 1)
+    assert said(step, (X, boxes), target=target) == [
+        "the first column of the target counts the samples, as a table of boxes does; a row takes "
+        "its number along to its partner, so the partner's boxes are compared with the partner's "
+        "image, and the loss is that of a sample's own label; pad the boxes to (B, M, ...); this "
+        "is said once"
+    ]
+    assert said(step, (X, boxes[[0, 0, 1, 3, 4, 5]]), target=target) == []  # sorted by chance
+
+
 class Opaque:
     """A batch that shows none of its entries to the outside."""
 

@@ -347,8 +347,8 @@ def test_several_loaders_give_the_naive_weights_if_all_targets_are_named(float64
     ("size", "kwargs", "message"),
     [
         (6, {}, "there is no recognisable target in the batch, dict"),
-        (3, {"target": ["a.1", "b.1"]}, r"one B, but got \(6,\), \(3,\)"),
-        (3, {"target": "a.1"}, r"shape \(6, ...\), the batch first, but got float64 \(3, 6\)"),
+        (3, {"target": ["a.1", "b.1"]}, r"but got \(6,\), \(3,\), not of one B"),
+        (3, {"target": "a.1"}, "'net.0' puts out 3 rows for 6 samples, as where"),
         (6, {"layers": ["input"], "target": ["a.1", "b.1"], "input": "a.0"}, "input of one"),
     ],
 )

@@ -105,7 +105,9 @@ def test_the_mixin_takes_the_plain_loss_if_the_layer_did_not_run():
     module.configure_mixup = lambda: ManifoldMixup(layers=["unused"], verify=False)
     ((x, y),) = batches()
     expected = F.cross_entropy(module.net(x), y)
-    with pytest.warns(UserWarning, match="layer 'unused' was drawn but did not run"):
+    with pytest.warns(
+        UserWarning, match="layer 'unused' was to be mixed in this training step and did not run"
+    ):
         fit(module, data=[(x, y)])
     torch.testing.assert_close(module.loss, expected)
 
@@ -200,9 +202,31 @@ def test_a_checkpoint_of_the_classifier_loads_with_weights_only(tmp_path):
     trained.save_checkpoint(tmp_path / "last.ckpt")
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["hyper_parameters"] == {
-        "num_classes": 5, "alpha": 2.0, "layers": ["net.0"], "interval": "epoch"
+        "num_classes": 5, "alpha": 2.0, "layers": ["net.0"], "interval": "epoch",
+        "ignore_index": None,
     }  # fmt: skip
     loaded = ManifoldMixupClassifier.load_from_checkpoint(
         tmp_path / "last.ckpt", net=copy.deepcopy(classifier().net)
     )
     torch.testing.assert_close(loaded.state_dict(), module.state_dict())
+
+
+def test_the_classifier_leaves_an_ignored_label_out_of_loss_and_scores():
+    module, trained = classifier(ignore_index=255), trainer(max_epochs=1)
+    data = [(x, y.where(torch.arange(len(y)) % 3 > 0, 255)) for x, y in batches(1)]
+    trained.fit(module, loader(data), loader(data))
+    (tested,) = trained.test(module, loader(data), verbose=False)
+    ((x, y),) = data
+    with torch.no_grad():
+        logits = module(x)[y != 255]
+    labels = y[y != 255]
+    expected = {
+        "accuracy": naive.accuracy(logits, labels),
+        "nll": naive.negative_log_likelihood(logits, labels),
+        "ece": naive.ece(logits, labels, 15),
+        "brier": naive.brier(logits, labels),
+        "loss": F.cross_entropy(logits, labels),
+    }
+    for name, value in expected.items():
+        assert tested[f"test/{name}"] == pytest.approx(float(value), abs=1e-5)
+    assert module.train_accuracy.ignore_index == 255

@@ -282,7 +282,9 @@ class Regression(Validated):
 def test_a_regression_is_refused_and_another_fit_goes_on():
     monitor = CalibrationMonitor(["net.1"])
     data = [(x, torch.randn(len(y), 5) - 9) for x, y in VALID]
-    with pytest.raises(ValueError, match=r"Regression makes no .* expected labels that are whole"):
+    with pytest.raises(
+        ValueError, match=r"expected labels that are whole .* a regression has no such"
+    ):
         fitted(monitor, valid=data, module=Regression())
     one = fitted(monitor)
     assert logged(one) == pytest.approx(by_hand(one.model, layers=[1]), rel=1e-5)
@@ -292,3 +294,16 @@ def test_a_regression_is_refused_and_another_fit_goes_on():
 def test_to_look_less_often_than_every_epoch_but_not_even_that_is_refused(name):
     with pytest.raises(ValueError, match=f"expected {name} ≥ 1, but got 0"):
         CalibrationMonitor(**{name: 0})
+
+
+class Voided(Validated):
+    def validation_step(self, batch, batch_idx, dataloader_idx=0):
+        self.log("val", F.cross_entropy(self(batch[0]), batch[1], ignore_index=-1))
+
+
+def test_an_ignored_label_counts_nowhere():
+    kept = [torch.arange(len(y)) % 3 > 0 for _, y in VALID]
+    data = [(x, y.where(some, -1)) for (x, y), some in zip(VALID, kept, strict=True)]
+    one = fitted(CalibrationMonitor(["net.1"], ignore_index=-1), valid=data, module=Voided())
+    rest = [(x[some], y[some]) for (x, y), some in zip(VALID, kept, strict=True)]
+    assert logged(one) == pytest.approx(by_hand(one.model, rest, layers=(1,)), rel=1e-5)

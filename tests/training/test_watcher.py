@@ -247,7 +247,7 @@ def weighs(module, batch):
 
 
 def test_an_entry_that_the_loss_takes_along_is_said_with_its_name():
-    parts = ("entry '2' of the batch (mul at test_watcher.py:", "name it, target=[1, 2]")
+    parts = ("entry '2' of the batch (mul at test_watcher.py:", "name it, too, target=[1, 2]")
     assert_said(weighs, [X, Y, WEIGHT], "the loss takes the target along with", *parts, target=1)
 
 

@@ -1,0 +1,250 @@
+"""Layers, what they put out, and the operation."""
+
+import torch
+from fitting import Net, fit
+from torch import nn
+
+from lightning_mmix import ManifoldMixup, MixPlan, mix, mixing
+from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.pairing.step import Step
+from refusals.table import ORDER, X, Y, puts_out, row
+
+
+@row(
+    "there is no layer 'net.7'; did you mean 'net.2' or 'net.1' or 'net.0'?",
+    "corrects the name",
+)
+def a_layer_is_misspelt():
+    fit(Net(), ManifoldMixup(layers=["net.7"]))
+
+
+@row(
+    "no layer matches 'net.l*'; did you mean 'net.2' or 'net.1' or 'net.0'?",
+    "corrects the glob",
+)
+def a_glob_matches_nothing():
+    fit(Net(), ManifoldMixup(layers=["net.l*"]))
+
+
+@row("layer 'net.0' is named twice", "names it once")
+def a_layer_is_named_twice():
+    fit(Net(), ManifoldMixup(layers=["net.0", "net.0"]))
+
+
+@row("layer 'net.0' is named twice, the second time by 'net.?'", "takes one of them out")
+def a_glob_names_a_layer_again():
+    fit(Net(), ManifoldMixup(layers=["net.0", "net.?"]))
+
+
+@row("expected a list of layer names, but got layers='net.0'", "puts it into a list")
+def a_layer_is_named_without_a_list():
+    fit(Net(), ManifoldMixup(layers="net.0"))
+
+
+@row(
+    "layer 'blocks', a ModuleList, never runs itself; did you mean 'blocks.0'?",
+    "names what is in it",
+)
+def a_list_of_modules_is_named():
+    module = Net()
+    module.blocks = nn.ModuleList([nn.Linear(4, 5)])
+    fit(module, ManifoldMixup(layers=["blocks"]))
+
+
+@row("expected a finite alpha ≥ 0, but got -1", "corrects it")
+def alpha_is_negative():
+    ManifoldMixup(-1)
+
+
+@row("expected a finite weight ≥ 0 for 'net.0', but got -1", "corrects it")
+def a_weight_is_negative():
+    ManifoldMixup(layers={"net.0": -1})
+
+
+@row("expected a layer with a weight > 0, but got {'net.0': 0}", "gives one a weight")
+def no_layer_has_a_weight():
+    ManifoldMixup(layers={"net.0": 0})
+
+
+@row("expected a seed in [0, 2**64), but got -1", "corrects it")
+def a_seed_is_negative():
+    ManifoldMixup(seed=-1)
+
+
+@row(
+    "the plan mixes layer 'b', but gates were made for ['a']; make them for all layers of the "
+    "recipe, Gates(model, recipe.layers)",
+    "makes gates for the layers of all plans",
+)
+def a_plan_names_a_layer_that_has_no_gate():
+    gates = Gates(nn.ModuleDict({"a": nn.Identity()}), ["a"])
+    gates.arm(Step(MixPlan("b", torch.tensor(0.75), ORDER)))
+
+
+@row(
+    "layer 'b' did not run, so nothing was mixed; name one that runs, or if the model is "
+    "compiled make its gates before the loop, gates = Gates(model, layers), and use "
+    "mixing(gates, plan, y)",
+    "names another layer, or makes gates once",
+    UserWarning,
+)
+def a_layer_does_not_run_in_a_loop_of_ones_own():
+    model = nn.ModuleDict({"b": nn.Identity()})
+    with mixing(model, MixPlan("b", torch.tensor(0.75), ORDER), Y.clone()):
+        pass
+
+
+@row(
+    "layer 'a' puts out int64 (6,), and no floating-point hidden state; mix another one",
+    "names another layer",
+)
+def a_layer_puts_out_integers():
+    puts_out(lambda x, y: torch.arange(6))
+
+
+@row(
+    "layer 'a' puts out a PackedSequence, which has no row for each sample; mix a layer before it, "
+    "or one behind pad_packed_sequence",
+    "names another layer",
+)
+def a_layer_packs_its_samples():
+    puts_out(lambda x, y: nn.utils.rnn.pack_sequence([*x[:, None].repeat(1, 2, 1)]))
+
+
+@row(
+    "layer 'a' puts out float32 (4, 6, 1) for 6 samples, which is not batch-first; have the "
+    "network put the batch first, by batch_first=True or a transpose, or mix another layer",
+    "transposes in the network",
+)
+def a_layer_puts_time_first():
+    puts_out(lambda x, y: x.T[..., None])
+
+
+@row(
+    "layer 'a' puts out 12 rows for 6 samples, 2 for each (views, copies or domains in one call"
+    " of the network?); call it for each of them, or join them and repeat the labels, "
+    "y.repeat(2), in on_after_batch_transfer, or if the step itself repeats the batch mix "
+    "layers=['input']",
+    "mixes the input, runs the network on each view, or repeats the labels",
+)
+def two_views_run_in_one_pass():
+    puts_out(lambda x, y: torch.cat([x, x]))
+
+
+@row(
+    "layer 'a' puts out 4 rows for 6 samples, as where the step cuts up the batch, drops "
+    "samples, or has another batch; rather take a smaller batch_size with "
+    "accumulate_grad_batches, and drop samples in the collate function or in "
+    "on_after_batch_transfer",
+    "takes smaller batches",
+)
+def a_micro_batch_runs():
+    puts_out(lambda x, y: x[:4])
+
+
+@row(
+    "layer 'a' puts out 9 rows for 6 samples, so that it can't be told whose they are; mix a "
+    "layer that has a row for each sample whenever it runs, or bring another batch that runs "
+    "through it in as many rows",
+    "runs the domains one after the other, or names a layer behind the pooling",
+)
+def a_smaller_domain_runs_along():
+    puts_out(lambda x, y: torch.cat([x, x[:3]]))
+
+
+@row(
+    "layer 'a' puts out, beside its hidden state, an input that requires a gradient (as "
+    "positions do, for forces), which a mixed copy in its place would break; mix a layer that "
+    "puts out its hidden state alone, as 'a.inner' may",
+    "names a layer within the representation",
+)
+def a_layer_passes_on_the_positions():
+    puts_out(lambda x, y: {"positions": x.clone().requires_grad_(), "hidden": x * 2})
+
+
+@row(
+    "the rows of layer 'a' were chosen by the target, as by x[keep], and its partner's target "
+    "chooses others; drop samples before the training step, in the collate function or in "
+    "on_after_batch_transfer",
+    "drops them in on_after_batch_transfer",
+)
+def samples_are_dropped_by_their_labels():
+    puts_out(lambda x, y: x[y > 1])
+
+
+FOLLOWS = (
+    "the hidden state of layer 'a' follows from the target: if the network takes labels beside its "
+    "input, mix a layer that runs before them, or use ManifoldMixupMixin or mixed_loss, where it "
+    "gets the sample's own; if its input is cut from the target's own tensor, make them two "
+    "entries of the batch in on_after_batch_transfer, the target a .clone()"
+)
+
+
+@row(
+    "the hidden state of layer 'a' follows from the target, so it can't be mixed: if the "
+    "network takes labels, or inputs made by them, mix layers=['input'] or a layer that runs "
+    "before, or use ManifoldMixupMixin or mixed_loss; if input and target are cut from one "
+    "tensor, return two entries from on_after_batch_transfer, the target a .clone()",
+    "gives the batch two entries",
+)
+def input_and_target_are_cut_from_one_tensor():
+    puts_out(lambda x, y: y.float().exp())
+
+
+@row(
+    "the hidden state of layer 'a' follows from the target, so it can't be mixed: if the "
+    "network takes labels, or inputs made by them, mix layers=['input'] or a layer that runs "
+    "before, or use ManifoldMixupMixin or mixed_loss; if input and target are cut from one "
+    "tensor, return two entries from on_after_batch_transfer, the target a .clone()",
+    "names an earlier layer, or uses the mixin",
+)
+def the_network_takes_the_labels_as_a_condition():
+    puts_out(lambda x, y: x * y[:, None])
+
+
+def mixes(hidden=X, lam=0.75, partner=ORDER):
+    mix(hidden, lam, partner)
+
+
+@row(
+    "expected a dense hidden state, but got a torch.sparse_coo tensor", "makes it dense", TypeError
+)
+def a_sparse_hidden_state_is_mixed():
+    mixes(torch.eye(6).to_sparse())
+
+
+@row(
+    "expected a floating-point hidden state, but got torch.int64; did you mean the layer that "
+    "embeds it?",
+    "mixes the embedding",
+    TypeError,
+)
+def integers_are_mixed():
+    mixes(Y)
+
+
+@row("expected a 0-d lam without gradient, but got shape (6,)", "gives one λ a batch")
+def a_lam_for_each_sample_is_given():
+    mixes(lam=torch.rand(6))
+
+
+@row("expected lam in [0, 1], but got 2.0", "corrects it")
+def lam_is_too_large():
+    mixes(lam=2.0)
+
+
+@row(
+    "expected a hidden state of shape (B, ...) and a partner of shape (B,), but got (6, 4) and "
+    "(3,)",
+    "gives each sample a partner",
+)
+def partners_are_too_few():
+    mixes(partner=torch.tensor([2, 0, 1]))
+
+
+@row(
+    "expected a permutation of range(6) as partner, but got [0, 0, 0, 0, 0, 0]",
+    "gives a permutation",
+)
+def partners_are_no_permutation():
+    mixes(partner=torch.zeros(6, dtype=torch.long))
