@@ -20,6 +20,8 @@ from lightning_mmix.core.search import (
 )
 from lightning_mmix.core.trees import Path, describe, entries, first_size, follow, is_keyed, tensors
 
+_PAD = "; pad it in the collate function: torch.nested.to_padded_tensor(y, -100)"
+_EACH = ", without rows; give each sample a value of its own"
 INPUT_KEYS = ("image", "x", "input", "inputs", "pixel_values")
 
 
@@ -46,7 +48,7 @@ def find_targets(
         TypeError: If what is found is no tensor.
     """
     inputs = _inputs_alone(batch)
-    if len(inputs) == 1 or (inputs and paths is None):
+    if inputs and _lacks_target(batch, paths, inputs):
         raise _no_target(batch, len(inputs))
     targets = search_targets(batch, along=along) if paths is None else _named(batch, paths)
     _refuse_other_rows(batch, targets)
@@ -119,19 +121,15 @@ def find_mixable_input(batch: Any, path: Path | None = None) -> Tensor:
 
 
 def is_box_table(target: Tensor, size: int) -> bool:
-    """Whether each row of a target is a box, and its first column the position of its sample.
-
-    So detectors take boxes, as (index, class, x, y, w, h), with an angle or without the class, and
-    points.
+    """Whether each row of a target is a box, as (index, class, x, y, w, h), or the like of one.
 
     Args:
         target: Of a batch.
         size: B, the number of samples.
 
     Returns:
-        Whether it is floating point, of shape (M, 4) to (M, 7), and its first column holds whole
-        numbers in [0, B), none smaller than the one before. Of M = B rows these have to be 0, 1,
-        2 … and three at least: labels that are sorted by chance are no positions.
+        Whether it is floating point, of shape (M, 4) to (M, 7), with sorted whole numbers in [0, B)
+        in its first column; of M = B rows, three at least, 0, 1, 2 …: labels may be sorted, too.
     """
     is_table = target.dim() == 2 and target.layout is torch.strided
     if not is_table or not target.is_floating_point() or not 4 <= target.shape[1] <= 7:
@@ -168,8 +166,7 @@ def num_unrepeated(loader: Any, batch_idx: int, size: int) -> int:
 
 def first_loader(loaders: Any) -> Any:
     """The first of a Trainer's evaluation loaders, which may be one or a collection."""
-    nested = [loader for _, loader in entries(loaders)]
-    return nested[0] if nested else loaders
+    return next((loader for _, loader in entries(loaders)), loaders)
 
 
 def _inputs_alone(batch: Any) -> list[Tensor]:
@@ -182,6 +179,15 @@ def _inputs_alone(batch: Any) -> list[Tensor]:
     if not {kind(key) for key in held} <= {"input", "condition", "loss"}:
         return []
     return list(tensors([entry for key, entry in held.items() if kind(key) == "input"]))
+
+
+def _lacks_target(batch: Any, paths: Path | Sequence[Path] | None, inputs: list[Tensor]) -> bool:
+    """Whether of a batch of inputs alone nothing is named, or the only one, or what it lacks."""
+    if paths is None or len(inputs) > 1:
+        return paths is None
+    with suppress(ValueError, TypeError):
+        return any(target is inputs[0] for target in _named(batch, paths))
+    return True
 
 
 def _no_target(batch: Any, count: int) -> ValueError:
@@ -220,7 +226,7 @@ def _refuse_other_rows(batch: Any, targets: list[Tensor]) -> None:
     if len(sizes) == 1 and None not in sizes:
         return
     if without := [target for target in targets if first_size(target) is None]:
-        raise _misshapen(describe(without[0]) + _advice_without_rows(without[0]))
+        raise _misshapen(describe(without[0]) + (_PAD if without[0].is_nested else _EACH))
     if are_packed(targets, list(tensors(batch))):
         advice = ", laid end to end with their lengths; pad them to (B, T) in the collate function"
         raise _misshapen(_shapes(targets) + advice)
@@ -235,16 +241,10 @@ def _refuse_other_rows(batch: Any, targets: list[Tensor]) -> None:
         raise _misshapen(f"{describe(odd[0])}{advice} its own, or train without ManifoldMixup")
 
 
-def _advice_without_rows(target: Tensor) -> str:
-    if target.is_nested:
-        return "; pad it in the collate function: torch.nested.to_padded_tensor(y, -100)"
-    return ", without rows; give each sample a value of its own"
-
-
 def _misshapen(what: str) -> ValueError:
     return ValueError(f"expected targets of shape (B, ...), but got {what}")
 
 
 def _shapes(targets: list[Tensor]) -> str:
-    some = [str(tuple(target.shape)) for target in targets[:3]]
-    return ", ".join([*some, "…"] if len(targets) > 3 else some) or "none"
+    more = ["…"] if len(targets) > 3 else []
+    return ", ".join([str(tuple(target.shape)) for target in targets[:3]] + more) or "none"

@@ -47,7 +47,7 @@ class Gate:
             raise depends_on_target(self.name, output, size)
         is_traced = torch.compiler.is_compiling()
         if not is_traced:  # asked by a graph, it would be another
-            _refuse_passed_on(self.name, module, output, size)
+            _refuse_passed_on(self, module, output, size)
             output = output if self.step.notes is None else mapped(output, plain)
         plan = self.step.traced if is_traced else self.step.plan
         mixed = changed(module, output, size, partial(_mix_along, plan=plan))
@@ -200,10 +200,12 @@ def _is_hidden(leaf: Tensor, size: int) -> bool:
     return (leaf.is_floating_point() or leaf.is_complex()) and leaf.shape[:1] == (size,)
 
 
-def _refuse_passed_on(name: str, module: nn.Module, output: Any, size: int) -> None:
+def _refuse_passed_on(gate: Gate, module: nn.Module, output: Any, size: int) -> None:
+    if gate.step is None or gate.step.fired:  # what a checkpoint runs again begins with leaves
+        return
     hidden = [leaf for leaf in tensors(output) if _is_hidden(leaf, size)]
     if len(hidden) > 1 and any(leaf.is_leaf and leaf.requires_grad for leaf in hidden):
-        raise passed_on(name, module)
+        raise passed_on(gate.name, module)
 
 
 def _mix_along(hidden: Tensor, dim: int, plan: MixPlan) -> Tensor:

@@ -19,7 +19,7 @@ from lightning_mmix.pairing.arguments import is_paired, mix_gradients
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.refusals import unused_target
 from lightning_mmix.pairing.step import Step
-from lightning_mmix.training.choice import Choice, choose_layers, refuse_several_inputs, show_layers
+from lightning_mmix.training.choice import Choice, choose_layers, judge_input, show_layers
 from lightning_mmix.training.trials import mixes_loss_itself
 from lightning_mmix.training.watcher import Watcher
 
@@ -209,7 +209,7 @@ class ManifoldMixup(Callback):
             if choice is None:
                 return None
             if INPUT in choice.weights:
-                refuse_several_inputs(trainer, batch, targets, self.input)
+                judge_input(trainer, batch, targets, self.input)
             self._choice, self.layers_ = choice, choice.names
             self._recipe = Recipe(self.alpha, choice.weights)
             self._gates = Gates(pl_module, choice.weights)

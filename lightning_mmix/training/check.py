@@ -33,8 +33,8 @@ _LIBRARIES = ("lightning", "pytorch_lightning", "lightning_mmix")  # they save, 
 _UNKNOWN = (
     "none of the known reasons was noticed; does a copy such as torch.tensor(y), a scripted "
     "function or a kernel read the target's memory, does a number that was made of losses go into "
-    "the loss, or does the step keep state, or draw random numbers, where they can't be put back? "
-    "With precision='64-true' rounding would be gone"
+    "the loss, does the step keep state or draw random numbers where they can't be put back, or is "
+    "it rounding, which precision='64-true' would end?"
 )
 
 
@@ -218,7 +218,7 @@ def _sentences(
     """What is to be said, each with what it is about."""
     for each in agreements:
         if each.problem:
-            yield each.layer, f"at layer {each.layer!r}: {each.problem}"
+            yield ("problem", each.layer), f"at layer {each.layer!r}: {each.problem}"
         if each.notes is not None:
             yield from findings(each.notes, each.layer, batch, mixup.target, mixup.input)
     differing = [each for each in agreements if not each.is_exact and not each.problem]

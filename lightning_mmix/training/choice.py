@@ -139,10 +139,8 @@ def survey(
     return {name: site for name, site in probe.sites.items() if name not in metrics}, chosen
 
 
-def refuse_several_inputs(
-    trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None
-) -> None:
-    """Refuse to mix the input of a batch of several data loaders, and warn of that of views.
+def judge_input(trainer: Trainer, batch: Any, targets: Sequence[Tensor], path: Path | None) -> None:
+    """Refuse to mix the input of one of several data loaders, and warn of that of one of views.
 
     Args:
         trainer: Whose data loaders they are.

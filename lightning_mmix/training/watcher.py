@@ -172,7 +172,7 @@ def findings(
     """
     found = find_targets(batch, target)
     if any(is_box_table(each, notes.size) for each in found):
-        yield "boxes", of_boxes()
+        yield ("boxes",), of_boxes()
     targets = places(batch, found)
     inputs = places(batch, recognised_input(batch, input))
     moves = [] if notes.has_moved_target else sorted(notes.moves, key=str)
@@ -180,7 +180,8 @@ def findings(
         yield ("rows", note.entry), of_move(note, layer)
     for note in sorted(notes.meetings, key=str):
         if note.entry not in {move.entry for move in moves}:  # which says more
-            yield note.entry, of_input(note) if note.entry in inputs else of_meeting(note, targets)
+            is_input = note.entry in inputs
+            yield ("entry", note.entry), of_input(note) if is_input else of_meeting(note, targets)
 
 
 def _deviation(trainer: Trainer, trial: Trial) -> float | None:

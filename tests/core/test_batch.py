@@ -182,3 +182,11 @@ def test_a_table_of_boxes_is_told_by_its_first_column(target, expected):
 
 def test_two_rows_may_be_sorted_by_chance():
     assert not is_box_table(table(0, 1), 2)
+
+
+def test_an_id_beside_the_only_input_is_the_target_if_it_is_named():
+    image, label = torch.zeros(4, 3, 8, 8), torch.arange(4)
+    assert find_targets({"image": image, "id": label}, "id")[0] is label
+    for path in (None, "image", "label"):
+        with pytest.raises(ValueError, match="holds no target"):
+            find_targets({"image": image, "id": label}, path)

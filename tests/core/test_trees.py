@@ -17,6 +17,7 @@ from lightning_mmix.core.trees import (
     mapped,
     places,
     rest,
+    siblings,
     tensors,
 )
 
@@ -177,3 +178,10 @@ def test_a_nested_tensor_has_no_rows():
     assert first_size(NESTED) is first_size(torch.tensor(1.0)) is None
     assert not has_rows([NESTED], 2)
     assert rest({"nested": NESTED, "x": X}, 3, []) == {"x": X}
+
+
+def test_siblings_stand_in_the_same_sequence():
+    assert siblings(([X, W], Y), X) == [W]
+    assert siblings((X, Y, "text"), Y) == [X]
+    assert siblings({"x": X, "y": Y}, X) == []
+    assert siblings({"views": (X, W)}, Y) == []

@@ -9,12 +9,16 @@ from torch import nn
 from lightning_mmix import ManifoldMixup
 from refusals.table import ONCE, X, Y, paired, row, train
 
-
-@row(
+UNUSED = (
     "the hidden state of layer 'net.0' was mixed, but the loss was not, since it does not use "
     "the batch's target: use y itself, no copy or number of it (torch.tensor(y), Variable(y), "
     "y.numpy()), or name what it uses, target=<key, index or path>, or use ManifoldMixupMixin; "
-    "a loss without labels, as a GAN's, can't be mixed",
+    "a loss without labels, as a GAN's, can't be mixed"
+)
+
+
+@row(
+    UNUSED,
     "names the target, takes y as it is, or trains without labels and without mixing",
 )
 def the_loss_takes_no_label():
@@ -22,10 +26,7 @@ def the_loss_takes_no_label():
 
 
 @row(
-    "the hidden state of layer 'net.0' was mixed, but the loss was not, since it does not use "
-    "the batch's target: use y itself, no copy or number of it (torch.tensor(y), Variable(y), "
-    "y.numpy()), or name what it uses, target=<key, index or path>, or use ManifoldMixupMixin; "
-    "a loss without labels, as a GAN's, can't be mixed",
+    UNUSED,
     "names the target, takes y as it is, or trains without labels and without mixing",
 )
 def a_step_that_optimises_by_hand_takes_no_label():

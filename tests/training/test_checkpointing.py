@@ -112,3 +112,37 @@ def test_auto_chooses_and_verifies_as_without_checkpoints(way):
 
 def test_copies_of_a_checkpointed_module_are_exact_too(float64):
     assert_exact(copy.deepcopy(Regions(WAYS["reentrant"])), ManifoldMixup(layers=["region.0"]))
+
+
+class Carries(nn.Module):
+    """Passes on what it was given beside its hidden state."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, h, given):
+        return self.inner(h), given
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_what_a_region_passes_on_is_mixed_again(reentrant):
+    class Carrying(Regions):
+        def __init__(self):
+            super().__init__()
+            self.region, self.head = Carries(), nn.Linear(6, 5)
+
+        def forward(self, x):
+            h = self.stem(x)
+            if self.way is None:
+                return self.head(sum(self.region(h, 2 * h)))
+            return self.head(sum(checkpoint(self.region, h, 2 * h, use_reentrant=reentrant)))
+
+    torch.manual_seed(1)
+    module, callback = Carrying(), ManifoldMixup(layers=["region"], verify=False)
+    plain = copy.deepcopy(module)
+    plain.way = None
+    fit(module, callback)
+    fit(plain, ManifoldMixup(layers=["region"], verify=False))
+    assert callback.plan.lam < 1
+    torch.testing.assert_close(module.state_dict(), plain.state_dict())

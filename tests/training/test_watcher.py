@@ -645,3 +645,32 @@ def test_a_sparse_matrix_may_go_with_the_input():
         return F.cross_entropy(module(torch.eye(6).to_sparse() @ batch[0]), batch[1])
 
     assert_exact(step, [X, Y], [1])
+
+
+def test_an_entry_called_boxes_is_said_beside_a_table_of_boxes():
+    def step(module, batch):
+        error = (module(batch["image"]) - batch["table"]).square().mean(1)
+        return (error * batch["boxes"]).mean()
+
+    table = torch.cat([torch.arange(6.0)[:, None], torch.rand(6, 4)], 1)
+    batch = {"image": X, "table": table, "boxes": WEIGHT}
+    said = trained(step, batch, target="table", input="image")[-1]
+    assert len(said) == 2
+    assert any("entry 'boxes'" in text for text in said)
+
+
+@pytest.mark.parametrize("by_name", [False, True])
+def test_the_lengths_of_what_a_ctc_loss_takes_are_the_inputs_own(by_name):
+    def step(module, batch):
+        x, labels, lengths, label_lengths = batch
+        scores = module(x).log_softmax(-1)[None].repeat(9, 1, 1)
+        if by_name:
+            named = {"input_lengths": lengths, "target_lengths": label_lengths}
+            return F.ctc_loss(scores, labels, **named)
+        return F.ctc_loss(scores, labels, lengths, label_lengths)
+
+    lengths = torch.tensor([9, 8, 9, 7, 9, 8]), torch.tensor([1, 2, 3, 1, 2, 3])
+    batch = [X, torch.randint(1, 5, (6, 3)), *lengths]
+    assert trained(step, batch, target=[1, 3])[-1] == []
+    (said,) = trained(step, batch, target=1)[-1]
+    assert "entry '3'" in said
