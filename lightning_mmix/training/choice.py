@@ -134,7 +134,7 @@ def survey(
         probe.settle()
         chosen = []
         with suppress(ValueError):  # of a network without cuts
-            chosen = chosen_automatically(probe, input_mixes=_input_mixes(batch, targets, path))
+            chosen = _chosen(probe, batch, path)
     metrics = {n for n, m in named_layers(module).items() if isinstance(m, _METRICS)}
     return {name: site for name, site in probe.sites.items() if name not in metrics}, chosen
 
@@ -183,8 +183,7 @@ def _told_by_the_first(
     with unlogged(module, trainer):
         names = None
         if probe is not None and trainer.is_global_zero:
-            input_mixes = _input_mixes(batch, targets, path)
-            names = _chosen(probe, batch, path, input_mixes=input_mixes)
+            names = _chosen(probe, batch, path)
         names = trainer.strategy.broadcast(names)
         if names is None:
             return None
@@ -218,9 +217,9 @@ def show_layers(
         trainer.print(rendered(layer_table(recipe, choice.sites, found)))
 
 
-def _chosen(probe: Probe, batch: Any, path: Path | None, *, input_mixes: bool) -> list[str]:
+def _chosen(probe: Probe, batch: Any, path: Path | None) -> list[str]:
     try:
-        return chosen_automatically(probe, input_mixes=input_mixes)
+        return chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
     except ValueError as error:
         if recognised_input(batch, path):
             raise
@@ -228,12 +227,12 @@ def _chosen(probe: Probe, batch: Any, path: Path | None, *, input_mixes: bool) -
         raise ValueError(f"{error}; {hint}") from None
 
 
-def _input_mixes(batch: Any, targets: Sequence[Tensor], path: Path | None) -> bool:
-    """Whether the input is found, and has a row for each target."""
+def _input_mixes(batch: Any, path: Path | None) -> bool:
     try:
-        return find_mixable_input(batch, path).shape[:1] == targets[0].shape[:1]
+        find_mixable_input(batch, path)
     except (TypeError, ValueError):
         return False
+    return True
 
 
 def _plain(layers: Layers) -> Any:

@@ -190,3 +190,10 @@ def test_an_id_beside_the_only_input_is_the_target_if_it_is_named():
     for path in (None, "image", "label"):
         with pytest.raises(ValueError, match="holds no target"):
             find_targets({"image": image, "id": label}, path)
+
+
+def test_of_several_inputs_any_can_be_named_as_the_target():
+    image, text = torch.zeros(4, 3, 8, 8), torch.zeros(4, 7, dtype=torch.long)
+    batch = {"image": image, "input_ids": text}
+    assert find_targets(batch, "image")[0] is image
+    assert find_targets(batch, "input_ids")[0] is text

@@ -53,6 +53,9 @@ class OfKinds(Keyed):
     def __getitem__(self, key):
         return self.held.setdefault(key, {})
 
+    def __setitem__(self, key, value):
+        raise AttributeError(f"{key!r} is there already")
+
     def to_dict(self):
         return {kind: dict(store) for kind, store in self.held.items()}
 

@@ -776,3 +776,31 @@ def test_a_graphs_nodes_are_no_rows_that_could_be_out_of_order():
     probe = Probe(Pools(), (x, graph), size=5)
     assert probe.sites["first"].reason == "is not batch-first: (17, 4) of 5 samples"
     assert probe.sites["last"].is_cut
+
+
+def test_a_row_of_bytes_that_is_converted_is_no_image():
+    class Keeps(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.last = nn.Linear(4, 6), nn.Linear(6, 3)
+
+        def forward(self, x, keep):
+            return self.last(self.first(x) * keep.float())
+
+    keep = (torch.arange(30).view(5, 6) % 4 > 0).byte()
+    sites = cut_test(Keeps(), (torch.randn(5, 4), keep)).sites
+    assert sites["first"].is_cut
+
+
+def test_a_loss_that_stays_as_nothing_has_moved_judges_no_rows():
+    nodes, label = (
+        torch.randn(13, 4),
+        torch.zeros(5, dtype=torch.long),
+    )  # the nodes of five graphs of one class
+    model = nn.ModuleDict({"pool": nn.Linear(4, 3)})
+
+    def loss(nodes, label):
+        return (model["pool"](nodes[:5]).mean(1) - label).square().mean()
+
+    site = Probe(model, (nodes, label), size=5, network=loss).sites["pool"]
+    assert "another order" not in site.reason

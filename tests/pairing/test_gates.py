@@ -286,3 +286,12 @@ def test_a_graph_is_given_lam_where_the_partners_are():
     sent = plan.to(torch.device("meta"))
     assert Step(sent).plan.lam.device.type == "cpu"
     assert Step(sent).traced.lam.device.type == "meta"
+
+
+def test_a_layer_that_passes_on_a_leaf_alone_is_mixed():
+    model, x = nn.ModuleDict({"layer": nn.Identity()}), HIDDEN.clone().requires_grad_()
+    with mixing(model, PLAN):
+        mixed = model["layer"](x)
+    torch.testing.assert_close(mixed, MIXED)
+    mixed.sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones(4, 2))

@@ -759,3 +759,17 @@ def test_foreign_errors_are_cut_short():
     with pytest.raises(ValueError, match=r"RuntimeError: x{97}\.\.\.\)") as caught:
         fit(Fails(), ManifoldMixup())
     assert len(str(caught.value)) < 400
+
+
+def test_a_copy_of_the_input_as_the_target_is_no_view():
+    class Autoencoder(Net):
+        def training_step(self, batch, batch_idx):
+            return (self.net[0](batch[0]).mean(1) - batch[1].mean(1)).square().mean()
+
+        def on_after_backward(self):
+            pass
+
+    x, _ = batches()[0]
+    callback = ManifoldMixup(layers=["input"], target=1)
+    fit(Autoencoder(), callback, data=[(x, x.clone())])
+    assert callback.layers_ == ["input"]
