@@ -16,10 +16,12 @@ from lightning_mmix.cuts.rows import few_rows
 from lightning_mmix.cuts.sites import NOT_FIRST, TURN_BATCH, Site, choose, nearest_cuts, neighbours
 from lightning_mmix.pairing.refusals import first_line
 
+_OF_TARGET = "depends on the target"
 _ADVICE = {
-    "depends on the target": (
-        "say which entry is the target, target=<key, index or path>, or if it is the network's "
-        "input as well, return (x, x.clone()) in on_after_batch_transfer"
+    _OF_TARGET: (
+        "say which entry is the target, target=<key, index or path>; if it is the network's input "
+        "as well, make them two entries in on_after_batch_transfer, the target a .clone(); else "
+        "use ManifoldMixupMixin or mixed_loss"
     ),
     "is not shown": (
         "name layers, or convert the input to floating point in on_after_batch_transfer"
@@ -194,7 +196,7 @@ def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
         if site.is_cut is False:
             while not probe.confirm(neighbours(probe.sites, site.name)):
                 pass  # what is suggested has to hold
-            raise _no_cut(site, nearest_cuts(probe.sites, site.name))
+            raise _no_cut(site, probe.sites)
     unsure = [name for name, site in sites.items() if site.is_cut is None]
     if unsure:
         listed = ", ".join(map(repr, unsure))
@@ -206,9 +208,11 @@ def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
     return sites
 
 
-def _no_cut(site: Site, cuts: str) -> ValueError:
+def _no_cut(site: Site, sites: Mapping[str, Site]) -> ValueError:
+    is_dead_end = site.reason.startswith(_OF_TARGET) and not neighbours(sites, site.name)
+    advice = _advice(site.reason) if is_dead_end else site.advice
     off = "verify=False turns this test off" if site.may_be_mixed else ""
-    clauses = filter(None, [site.advice, cuts, off])
+    clauses = filter(None, [advice, nearest_cuts(sites, site.name), off])
     return ValueError(
         f"layer {site.name!r} {site.reason}, so it can't be mixed exactly; {'; '.join(clauses)}"
     )
@@ -226,10 +230,7 @@ def _why_no_layer(sites: Mapping[str, Site]) -> str:
         reason = shared.pop()
         advice = max(site.advice for site in inner) or _advice(reason)
         return f"to mix, since each {reason}; {advice}"
-    return (
-        "through which all of the signal passes; `lightning-mmix layers` shows why; name layers "
-        "and set verify=False to mix nevertheless"
-    )
+    return "through which all of the signal passes; `lightning-mmix layers` shows why of each"
 
 
 def _advice(reason: str) -> str:

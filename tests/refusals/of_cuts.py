@@ -171,9 +171,25 @@ def a_layer_takes_the_labels():
 
 
 @row(
+    "layer 'a' depends on the target, which the network takes, so it can't be mixed exactly; "
+    "say which entry is the target, target=<key, index or path>; if it is the network's input "
+    "as well, make them two entries in on_after_batch_transfer, the target a .clone(); else use"
+    " ManifoldMixupMixin or mixed_loss; there is none to mix before or after it",
+    "gives the batch two entries",
+)
+def the_input_is_cut_from_the_target():
+    def training_step(batch, *_):
+        return F.l1_loss(module(batch["temporal"][:, :3]), batch["temporal"][:, 3:])
+
+    module = Forward(lambda net, x: net.head(net.a(x)), a=nn.Linear(3, 5), head=nn.Linear(5, 1))
+    module.training_step = training_step
+    named(module, "a", {"temporal": X}, target="temporal")
+
+
+@row(
     'layers="auto" found no layer through which all of the signal passes; `lightning-mmix '
-    "layers` shows why; name layers and set verify=False to mix nevertheless; no input was "
-    "recognised, so it was left out: input=<key, index or path>",
+    "layers` shows why of each; no input was recognised, so it was left out: input=<key, index "
+    "or path>",
     "looks at `lightning-mmix layers`",
 )
 def there_is_no_cut():
