@@ -5,7 +5,7 @@ import lightning.pytorch as _  # noqa: F401
 
 from lightning_mmix.core import MixPlan, mix
 from lightning_mmix.cuts import cut_test
-from lightning_mmix.pairing import mixed_loss, mixing
+from lightning_mmix.engine import mixed_loss, mixing
 from lightning_mmix.training import (
     CalibrationMonitor,
     ManifoldMixup,

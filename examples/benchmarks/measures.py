@@ -17,7 +17,8 @@ from benchmarks.counts import waits
 from benchmarks.lanes import Course, Effort, Lane, Spread, race
 from benchmarks.workloads import CLASSES, Workload, empty
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.core import Recipe, draw, find_targets
+from lightning_mmix.batches import find_targets
+from lightning_mmix.core import Recipe, draw
 from lightning_mmix.pairing import Gates, Step
 
 Row = dict[str, Any]

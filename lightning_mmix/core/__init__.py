@@ -1,9 +1,8 @@
-"""The plan of a step and its arithmetic, the names of layers, and what a batch holds.
+"""The plan of a step and its arithmetic, the names of layers, and trees of tensors.
 
 Values and functions of them: nothing here changes a model. The other packages stand on this one.
 """
 
-from lightning_mmix.core.batch import find_input, find_targets
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.operation import mix
 from lightning_mmix.core.plan import MixPlan, Recipe, draw
@@ -13,7 +12,5 @@ __all__ = [
     "MixPlan",
     "Recipe",
     "draw",
-    "find_input",
-    "find_targets",
     "mix",
 ]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import find_input, recognised_input
-from lightning_mmix.core.names import kind
+from lightning_mmix.batches.names import kind
+from lightning_mmix.batches.roles import find_input, recognised_input
 from lightning_mmix.core.trees import Path, entries, is_keyed, located, mapped, tensors
 from lightning_mmix.cuts.rows import few_rows
 from lightning_mmix.cuts.signal import Edge, edge, is_signal, sprouted

@@ -10,10 +10,10 @@ from torch import Tensor, nn
 from lightning_mmix.core.layers import INPUT, select
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import describe
+from lightning_mmix.engine.loop import mixing
 from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, predictor_of
 from lightning_mmix.metrics.samples import Form, counted, log_probabilities, samples
 from lightning_mmix.pairing.gates import Gates
-from lightning_mmix.pairing.loop import mixing
 
 Extent = tuple[float, float, float, float]
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import find_input, find_targets
+from lightning_mmix.batches.roles import find_input, find_targets
 from lightning_mmix.core.trees import (
     Path,
     describe,

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from rich.progress import track
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import num_unrepeated
+from lightning_mmix.batches.roles import num_unrepeated
 from lightning_mmix.core.trees import mapped
 from lightning_mmix.evaluation.columns import Columns
 from lightning_mmix.evaluation.condition import Condition

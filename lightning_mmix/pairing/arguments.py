@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.hooks import RemovableHandle
 
+from lightning_mmix.batches.names import is_condition
 from lightning_mmix.core.kernels import interpolate
-from lightning_mmix.core.names import is_condition
 from lightning_mmix.pairing.pair import Kind, LatePair, Pair, is_opaque, pair_of
 from lightning_mmix.pairing.step import Step, become_ordinary
 from lightning_mmix.watch.functions import (

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mmix.core.batch import find_mixable_input, find_targets
+from lightning_mmix.batches.roles import find_mixable_input, find_targets
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import Path, mapped

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_mmix.core.batch import find_mixable_input, find_targets
+from lightning_mmix.batches.roles import find_mixable_input, find_targets
 from lightning_mmix.core.layers import INPUT, Layers, select
 from lightning_mmix.core.plan import MixPlan, Recipe, draw
 from lightning_mmix.core.trees import Path

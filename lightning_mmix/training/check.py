@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from typing_extensions import override
 
-from lightning_mmix.core.batch import find_targets, recognised_input
+from lightning_mmix.batches.roles import find_targets, recognised_input
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import places
 from lightning_mmix.cuts.snapshot import untouched

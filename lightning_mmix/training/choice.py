@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from lightning_mmix.core.batch import find_mixable_input, find_targets, recognised_input
+from lightning_mmix.batches.roles import find_mixable_input, find_targets, recognised_input
 from lightning_mmix.core.layers import INPUT, Layers, examples, named_layers, select
 from lightning_mmix.core.plan import Recipe
 from lightning_mmix.core.trees import Path, are_alike, entries, places, siblings, tensors

@@ -13,15 +13,15 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
-from lightning_mmix.core.batch import find_input, find_targets, num_unrepeated
+from lightning_mmix.batches.roles import find_input, find_targets, num_unrepeated
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.engine.loop import mixed_loss
 from lightning_mmix.metrics.classification import (
     BrierScore,
     CalibrationError,
     MixedAccuracy,
     NegativeLogLikelihood,
 )
-from lightning_mmix.pairing.loop import mixed_loss
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 
 _Step = TypeVar("_Step", bound=Callable[..., Any])

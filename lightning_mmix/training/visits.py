@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_mmix.core.batch import first_loader, num_unrepeated
+from lightning_mmix.batches.roles import first_loader, num_unrepeated
 from lightning_mmix.core.trees import mapped
 
 Stage = Literal["validate", "test"]

@@ -9,9 +9,9 @@ from lightning.pytorch import Trainer
 from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
-from lightning_mmix.core.batch import find_targets, is_box_table, recognised_input
+from lightning_mmix.batches.names import is_length
+from lightning_mmix.batches.roles import find_targets, is_box_table, recognised_input
 from lightning_mmix.core.layers import INPUT
-from lightning_mmix.core.names import is_length
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import Path, copied, places, rest
 from lightning_mmix.pairing.gates import Gates

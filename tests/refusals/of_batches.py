@@ -5,7 +5,7 @@ from fitting import Net, fit
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, MixPlan, mixing
-from lightning_mmix.core.batch import find_input, find_targets
+from lightning_mmix.batches.roles import find_input, find_targets
 from refusals.table import ORDER, X, Y, paired, row
 
 FLAT, LENGTHS = torch.ones(9).long(), torch.tensor([4, 2, 3])

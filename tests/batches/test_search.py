@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from lightning_mmix.core.batch import find_input, find_targets
+from lightning_mmix.batches.roles import find_input, find_targets
 from lightning_mmix.core.trees import describe
 
 B, T = 3, 5

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mmix.core.names import goes_with, is_mask, kind
+from lightning_mmix.batches.names import goes_with, is_mask, kind
 from lightning_mmix.core.trees import (
     are_alike,
     are_formed_alike,

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from lightning_mmix.core.batch import find_input, find_targets, is_box_table
+from lightning_mmix.batches.roles import find_input, find_targets, is_box_table
 from lightning_mmix.core.trees import describe
 
 X, Y = torch.ones(3, 2), torch.arange(3)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from lightning_mmix.core.names import goes_with, is_condition, is_mask, kind, split
+from lightning_mmix.batches.names import goes_with, is_condition, is_mask, kind, split
 
 KINDS = {
     "target": """label labels target targets y Y class classes class_id classId class_index cls

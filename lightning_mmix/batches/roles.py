@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import BatchSampler, DistributedSampler
 
-from lightning_mmix.core.names import kind
-from lightning_mmix.core.search import (
+from lightning_mmix.batches.names import kind
+from lightning_mmix.batches.search import (
     are_packed,
     is_plain_pair,
     one_of,
@@ -35,7 +35,7 @@ def find_targets(
         paths: Where the targets are: a key, an index, or a dotted path such as ``"1.labels"``;
             a path to a container means all tensors in it. None looks by itself: the second of a
             pair, else the one entry of a mapping, dataclass or namedtuple whose name says so, as
-            :func:`~lightning_mmix.core.names.kind` reads it; all tensors there with as many rows
+            :func:`~lightning_mmix.batches.names.kind` reads it; all tensors there with as many rows
             as the input, and those of other entries that go along with it.
         along: Whether to look for those others as well: the target's length, mask or weight.
 
