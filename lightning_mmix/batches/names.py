@@ -25,7 +25,9 @@ _KNOWN = _either("input inp x past previous prev history hist context ctx encode
 }  # fmt: skip
 _TEXT = _either("input text token word subword char prompt source src decoder")
 _PLACE = _either("position pos offset")
-_PADDING = _either("pad padding attention attn causal") | {"padded"}
+_PAD = _either("pad padding") | {"padded"}
+_PADDING = _PAD | _either("attention attn causal")
+_LEFT_OUT = _PAD | _either("ignore missing") | {"ignored", "invalid"}
 _INPUT = (
     _KNOWN
     | _TEXT
@@ -102,6 +104,22 @@ def is_length(path: str) -> bool:
         (True, False, False)
     """
     return is_condition(path) and not _SIZE.isdisjoint(split(path)[-1:])
+
+
+def marks_padding(path: str) -> bool:
+    """Whether a mask of this path is true where there is nothing, rather than where there is.
+
+    The last part of the path that is a name tells: by a word for padding, without one for not.
+
+    Example:
+        >>> marks_padding("src_key_padding_mask"), marks_padding("padding.0")
+        (True, True)
+        >>> marks_padding("attention_mask"), marks_padding("non_pad_mask"), marks_padding("2")
+        (False, False, False)
+    """
+    named = (words for part in reversed(path.split(".")) if (words := split(part)))
+    words = next(named, ())
+    return not _LEFT_OUT.isdisjoint(words) and {"not", "non", "no"}.isdisjoint(words)
 
 
 def is_mask(name: Hashable) -> bool:

@@ -238,12 +238,12 @@ def _which(keys: Sequence[Any], batch: Any, what: str) -> ValueError:
 
 
 def one_tensor(found: Any, batch: Any, what: str) -> Tensor:
-    """What was found as target or input, if it is a tensor; else a TypeError."""
+    """What was found as target, input or union, if it is a tensor; else a TypeError."""
     if isinstance(found, Tensor):
         return found
     advice = f"say where it is: {what}=<key, index or path>"
-    if what == "target" and hasattr(found, "__getitem__"):  # numbers or texts
-        advice = "make it one in the collate function, as torch.tensor(labels) does of numbers"
+    if what != "input" and hasattr(found, "__getitem__"):  # numbers or texts
+        advice = "make it one in the collate function, as torch.tensor(values) does of numbers"
     raise TypeError(
         f"expected a tensor as {what}, but got {describe(found, 40)} in the batch, "
         f"{describe(batch)}; {advice}"

@@ -2,7 +2,14 @@
 
 import pytest
 
-from lightning_mmix.batches.names import goes_with, is_condition, is_mask, kind, split
+from lightning_mmix.batches.names import (
+    goes_with,
+    is_condition,
+    is_mask,
+    kind,
+    marks_padding,
+    split,
+)
 
 KINDS = {
     "target": """label labels target targets y Y class classes class_id classId class_index cls
@@ -84,3 +91,25 @@ def test_a_mask_is_told_by_its_last_word():
     assert is_mask("Masks")
     assert not is_mask("mask_size")
     assert not is_mask(3)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("src_key_padding_mask", True),
+        ("0.padMask", True),
+        ("is_padded", True),
+        ("ignored", True),
+        ("missing_mask", True),
+        ("padding.0", True),
+        ("padding.mask", False),  # the last name tells
+        ("attention_mask", False),
+        ("not_padding", False),
+        ("nonPadMask", False),
+        ("valid", False),
+        ("2", False),
+        ("", False),
+    ],
+)
+def test_a_mask_of_padding_is_told_by_its_words(path, expected):
+    assert marks_padding(path) == expected

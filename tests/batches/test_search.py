@@ -134,7 +134,7 @@ def test_what_can_be_no_partners_is_left_alone_beside_a_target():
 Y, W = torch.arange(B), torch.ones(B)
 
 ENTRIES = "0: float32 (3, 4), 1:"
-MAKE_ONE = "make it one in the collate function, as torch.tensor(labels) does of numbers"
+MAKE_ONE = "make it one in the collate function, as torch.tensor(values) does of numbers"
 SAY_WHERE = "say where it is: target=<key, index or path>"
 ONE_EACH = (
     "one for each sample; stack them to one tensor, or pad them, as boxes to (B, M, 4); a loss "

@@ -6,6 +6,7 @@ from torch import nn
 
 from lightning_mmix import ManifoldMixup, MixPlan, mixing
 from lightning_mmix.batches.roles import find_input, find_targets
+from lightning_mmix.batches.union import united
 from refusals.table import ORDER, X, Y, paired, row
 
 FLAT, LENGTHS = torch.ones(9).long(), torch.tensor([4, 2, 3])
@@ -119,7 +120,7 @@ def the_target_is_misspelt():
 
 @row(
     "expected a tensor as target, but got list of 6 int in the batch, tuple(0: float32 (6, 4), 1: "
-    "list of 6 int); make it one in the collate function, as torch.tensor(labels) does of numbers",
+    "list of 6 int); make it one in the collate function, as torch.tensor(values) does of numbers",
     "makes it one",
     TypeError,
 )
@@ -240,3 +241,42 @@ def a_plan_mixes_the_input_and_there_is_none():
 )
 def a_plan_is_of_another_size():
     paired(lambda z, y: z, Y[:3])
+
+
+@row(
+    "expected a boolean or integer mask as union='mask', but got float32 (6, 4); make it boolean "
+    "in the collate function or in on_after_batch_transfer: mask == 0 if it is added to scores, "
+    "mask > 0 if it is of zeros and ones",
+    "makes it boolean",
+    TypeError,
+)
+def a_mask_to_be_united_is_added_to_scores():
+    united({"x": X, "mask": X.new_zeros(6, 4)}, "mask", ORDER)
+
+
+@row(
+    "expected masks or lengths of shape (6, ...), but got bool (4, 6) as union='mask'; put the "
+    "batch first, and leave out what all samples share",
+    "puts the batch first, or leaves it out",
+)
+def a_mask_to_be_united_has_no_row_for_each_sample():
+    united({"x": X, "mask": X.T > 0}, "mask", ORDER)
+
+
+@row(
+    "there is no union='attn_mask' in the batch, dict(x: float32 (6, 4), attention_mask: bool (6, "
+    "4)); did you mean 'attention_mask'?",
+    "corrects the path",
+)
+def a_mask_to_be_united_is_misspelt():
+    united({"x": X, "attention_mask": X > 0}, "attn_mask", ORDER)
+
+
+@row(
+    "expected a tensor as union, but got list of 6 int in the batch, tuple(0: float32 (6, 4), 1: "
+    "list of 6 int); make it one in the collate function, as torch.tensor(values) does of numbers",
+    "makes it one",
+    TypeError,
+)
+def lengths_to_be_united_are_a_list_of_numbers():
+    united((X, [1, 2, 3, 4, 3, 2]), 1, ORDER)
