@@ -1,17 +1,22 @@
-"""The plan of a step: which layer is mixed, with what weight, and who is whose partner."""
+"""The plan of a step: which layer is mixed, how and with what weight, and who is whose partner."""
 
+import difflib
 import math
 import threading
 from bisect import bisect
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-_LAYER_STREAM, _BATCH_STREAM = 0, 1
+Kind = Literal["mixup", "cutmix"]
+Labels = Literal["paired", "own"]
+
+_LAYER_STREAM, _BATCH_STREAM, _COIN_STREAM, _KIND_STREAM = range(4)
 _TAKEN_ALONG = 2**16  # bytes
 
 
@@ -19,25 +24,45 @@ _TAKEN_ALONG = 2**16  # bytes
 class MixPlan:
     """One mixing: ``hidden`` of ``layer`` becomes ``lam * hidden + (1 - lam) * hidden[partner]``.
 
+    With a ``box`` it is CutMix (Yun et al., 2019): within a box the partner's positions take the
+    place of the sample's own.
+
     Attributes:
         layer: The name of the mixed layer, or ``"input"``.
-        lam: 0-d, in [0, 1]: the weight λ of the sample itself.
-        partner: Shape (B,), int64: a permutation of ``range(B)``.
+        lam: λ, 0-d, in [0, 1]: the weight of the sample itself. Of a box it is nominal until the
+            layer has run: 1 - λ is the share of a box that lies within the borders. Of shape (B,),
+            a weight for each sample, if the loss is that of the sample's own label.
+        partner: π, shape (B,), int64: a permutation of ``range(B)``.
+        box: Shape (3,), float64, in [0, 1): where the centre of the box lies, relative to the
+            size, in up to three dimensions of space; None for an interpolation.
     """
 
     layer: str
     lam: Tensor
     partner: Tensor
+    box: Tensor | None = None
+
+    @property
+    def kind(self) -> Kind:
+        """Whether samples are interpolated (``"mixup"``) or pasted (``"cutmix"``)."""
+        return "mixup" if self.box is None else "cutmix"
+
+    @property
+    def labels(self) -> Labels:
+        """Whether the loss takes both labels (``"paired"``) or the sample's ``"own"`` alone."""
+        return "own" if self.lam.dim() else "paired"
 
     def to(self, device: torch.device) -> "MixPlan":
-        """The plan with its partners on ``device``, sent without waiting; λ stays on the CPU."""
+        """The plan with what has a row for each sample on ``device``, sent without waiting.
+
+        One λ and the box stay on the CPU, where they are read.
+        """
         if self.partner.device == device:
             return self
-        partner = self.partner
-        # CUDA takes small memory along with the call; larger it reads later, if it is pinned
-        if device.type == "cuda" and partner.nbytes > _TAKEN_ALONG:
-            partner = partner.pin_memory()
-        return MixPlan(self.layer, self.lam, partner.to(device, non_blocking=True))
+        lam = self.lam
+        if self.labels == "own":
+            lam = _sent(lam.float() if device.type == "mps" else lam, device)  # it has no float64
+        return replace(self, lam=lam, partner=_sent(self.partner, device))
 
 
 @dataclass(frozen=True)
@@ -47,22 +72,42 @@ class Recipe:
     Attributes:
         alpha: The strength of the mixing, finite and ≥ 0; 0 means no mixing.
         layers: The weight of each layer of S, finite and ≥ 0, not all of them 0.
+        prob: The share of the batches that are mixed, in [0, 1].
+        kind: ``"mixup"``, ``"cutmix"``, or the weight of each, finite and ≥ 0, not both 0.
+        labels: ``"paired"``: the loss takes both labels, with the weights of the mix. ``"own"``:
+            it takes the sample's own, and λ ~ Beta(``alpha`` + 1, ``alpha``), for each sample.
 
     Raises:
-        ValueError: If ``alpha`` or a weight is out of range.
+        ValueError: If a number is out of range, a kind or the labels are unknown, or own labels
+            are asked for with CutMix.
     """
 
     alpha: float
     layers: Mapping[str, float]
+    prob: float = 1.0
+    kind: Kind | Mapping[str, float] = "mixup"
+    labels: Labels = "paired"
 
     def __post_init__(self) -> None:
         if not 0 <= self.alpha < math.inf:
             raise ValueError(f"expected a finite alpha ≥ 0, but got {self.alpha}")
-        for name, weight in self.layers.items():
-            if not 0 <= weight < math.inf:
-                raise ValueError(f"expected a finite weight ≥ 0 for {name!r}, but got {weight}")
-        if not any(self.layers.values()):
-            raise ValueError(f"expected a layer with a weight > 0, but got {dict(self.layers)}")
+        if not 0 <= self.prob <= 1:
+            raise ValueError(f"expected prob in [0, 1], but got {self.prob}")
+        for name in self.kinds:
+            _refuse_unknown("kind", name, get_args(Kind))
+        _refuse_unknown("labels", self.labels, get_args(Labels))
+        _refuse_weights("layer", self.layers)
+        _refuse_weights("kind", self.kinds)
+        if self.labels == "own" and self.kinds.get("cutmix", 0) > 0:
+            raise ValueError(
+                "labels='own' has the right expectation for interpolation alone, but got "
+                f"kind={self.kind!r}; use kind='mixup' or labels='paired'"
+            )
+
+    @property
+    def kinds(self) -> Mapping[str, float]:
+        """The weight of each kind of mixing."""
+        return self.kind if isinstance(self.kind, Mapping) else {self.kind: 1.0}
 
 
 def draw(
@@ -70,13 +115,24 @@ def draw(
 ) -> MixPlan | None:
     """Draw the plan of a batch: a pure function of its arguments (Verma et al., 2019, section 2).
 
-    The layer comes from a stream that all ranks share, λ and the partners from the rank's own.
+    Whether to mix, the kind and the layer come each from a stream that all ranks share, λ, the
+    partners and the box from the rank's own. No global generator is read or changed.
+
     λ is drawn in float64 and folded to max(λ, 1 - λ): with a random partner the mixed batches of
     (λ, π) and of (1 - λ, π⁻¹) are the same set, so the training loss keeps its distribution, and
-    the sample itself stays the dominant one. No global generator is read or changed.
+    the sample itself stays the dominant one. For CutMix λ stays as it was drawn, since
+    :func:`~lightning_mmix.core.paste.region` does the same to a box, with the side ratio
+    (1 - λ)^(1/D) and a uniform centre, clipped at the border (Yun et al., 2019, section 3.1).
+
+    **Own labels.** A loss that is a sum over samples, Σ L(f_i, y_i), has with both labels the mean
+    E[λ·Σ L(f_i, y_i)] + E[(1 - λ)·Σ L(f_i, y_π(i))]. In the second term exchange the names of
+    sample and partner, (λ, π) → (1 - λ, π⁻¹), which has the same distribution and makes the mixed
+    state of each the other's: it is E[λ·Σ L(f_i, y_i)] again. So the mean is E[2λ·Σ L(f_i, y_i)],
+    and 2λ times the density of Beta(α, α) is that of Beta(α + 1, α), from which λ then comes: one
+    for each sample, since each term of the sum looks at its own alone, and not folded.
 
     Args:
-        recipe: α and the eligible layers with their weights.
+        recipe: α, the eligible layers with their weights, how often, and which kinds and labels.
         batch_size: B, the number of samples of this rank's batch.
         seed: In [0, 2⁶⁴).
         epoch: The epoch, ≥ 0.
@@ -84,7 +140,8 @@ def draw(
         rank: The process, ≥ 0.
 
     Returns:
-        The plan, or None where there is nothing to mix: α = 0 or fewer than two samples.
+        The plan, or None where there is nothing to mix: α = 0, fewer than two samples, or a batch
+        that is left alone by ``prob``.
 
     Example:
         >>> plan = draw(Recipe(2.0, {"input": 1, "net.layer1": 1}), 4, seed=7)
@@ -93,14 +150,17 @@ def draw(
     """
     if recipe.alpha == 0 or batch_size < 2:
         return None
-    uniform = _STREAMS.at(seed, _LAYER_STREAM, (0, batch_idx, epoch)).random()
+    shared = (0, batch_idx, epoch)
+    if recipe.prob < 1 and _STREAMS.at(seed, _COIN_STREAM, shared).random() >= recipe.prob:
+        return None
+    uniform = _STREAMS.at(seed, _KIND_STREAM, shared).random() if len(recipe.kinds) > 1 else 0.0
+    kind = _choose(recipe.kinds, uniform)
+    layer = _choose(recipe.layers, _STREAMS.at(seed, _LAYER_STREAM, shared).random())
     own = _STREAMS.at(seed, _BATCH_STREAM, (rank, batch_idx, epoch))
-    lam = own.beta(recipe.alpha, recipe.alpha)
-    return MixPlan(
-        layer=_choose(recipe.layers, uniform),
-        lam=torch.from_numpy(np.array(max(lam, 1 - lam))),
-        partner=torch.from_numpy(own.permutation(batch_size)),
-    )
+    lam = _draw_lam(own, recipe, batch_size, is_folded=kind == "mixup")
+    partner = torch.from_numpy(own.permutation(batch_size))
+    box = torch.from_numpy(own.random(3)) if kind == "cutmix" else None
+    return MixPlan(layer, lam, partner, box)
 
 
 class _Streams(threading.local):
@@ -128,7 +188,37 @@ _AT_START = {
 _STREAMS = _Streams()
 
 
-def _choose(layers: Mapping[str, float], uniform: float) -> str:
-    eligible = [name for name, weight in layers.items() if weight > 0]
-    bounds = list(accumulate(layers[name] for name in eligible))
+def _draw_lam(
+    own: np.random.Generator, recipe: Recipe, batch_size: int, *, is_folded: bool
+) -> Tensor:
+    if recipe.labels == "own":
+        return torch.from_numpy(own.beta(recipe.alpha + 1, recipe.alpha, batch_size))
+    lam = own.beta(recipe.alpha, recipe.alpha)
+    return torch.from_numpy(np.array(max(lam, 1 - lam) if is_folded else lam))
+
+
+def _choose(weights: Mapping[str, float], uniform: float) -> str:
+    eligible = [name for name, weight in weights.items() if weight > 0]
+    bounds = list(accumulate(weights[name] for name in eligible))
     return eligible[bisect(bounds, uniform * bounds[-1], hi=len(bounds) - 1)]
+
+
+def _sent(tensor: Tensor, device: torch.device) -> Tensor:
+    # CUDA takes small memory along with the call; larger it reads later, if it is pinned
+    if device.type == "cuda" and tensor.nbytes > _TAKEN_ALONG:
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 1, cutoff=0) or known
+        raise ValueError(f"there is no {what}={name!r}; did you mean {near[0]!r}?")
+
+
+def _refuse_weights(what: str, weights: Mapping[str, float]) -> None:
+    for name, weight in weights.items():
+        if not 0 <= weight < math.inf:
+            raise ValueError(f"expected a finite weight ≥ 0 for {name!r}, but got {weight}")
+    if not any(weights.values()):
+        raise ValueError(f"expected a {what} with a weight > 0, but got {dict(weights)}")

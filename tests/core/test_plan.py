@@ -2,11 +2,13 @@ import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from itertools import permutations
 
 import numpy as np
 import pytest
 import torch
-from scipy import stats
+import torch.nn.functional as F
+from scipy import integrate, stats
 
 from lightning_mmix.core.plan import Recipe, draw
 
@@ -139,3 +141,147 @@ def test_threads_do_not_disturb_each_other():
     with ThreadPoolExecutor(4) as pool:
         together = list(pool.map(lams, range(4)))
     assert together == [lams(seed) for seed in range(4)]
+
+
+# drawn before there were other kinds, and other frequencies, than all and mixup
+OF_OLD = [
+    ({"seed": 1}, "layer1", "0x1.6e5ec949108bbp-1", [3, 2, 0, 1, 4]),
+    (
+        {"seed": 3, "epoch": 2, "batch_idx": 7, "rank": 1},
+        *("layer2", "0x1.69f02b95b9180p-1", [2, 0, 4, 1, 3]),
+    ),
+    (
+        {"seed": 2**64 - 1, "epoch": 5, "batch_idx": 11, "rank": 3},
+        *("input", "0x1.aa8e414e03f3bp-1", [4, 0, 1, 3, 2]),
+    ),
+]
+
+
+@pytest.mark.parametrize("kind", ["mixup", {"mixup": 1, "cutmix": 0}])
+@pytest.mark.parametrize("prob", [1.0, 0.7])
+@pytest.mark.parametrize(("place", "layer", "lam", "partner"), OF_OLD)
+def test_old_seeds_draw_what_they_drew(place, layer, lam, partner, prob, kind):
+    plan = draw(Recipe(2.0, LAYERS, prob, kind), 5, **place)
+    assert prob < 1 or plan is not None
+    if plan is not None:
+        assert (plan.layer, float(plan.lam).hex(), plan.partner.tolist()) == (layer, lam, partner)
+        assert (plan.kind, plan.labels, plan.box) == ("mixup", "paired", None)
+
+
+def test_prob_says_how_often_and_changes_nothing_else():
+    places = [{"seed": 1, "batch_idx": i} for i in range(20_000)]
+    every = [draw(Recipe(1, LAYERS), 3, **place) for place in places]
+    some = [draw(Recipe(1, LAYERS, prob=0.3), 3, **place) for place in places]
+    are_mixed = np.array([plan is not None for plan in some])
+    assert stats.binomtest(int(are_mixed.sum()), len(places), 0.3).pvalue > 0.01
+    for plan, one in zip(every, some, strict=True):
+        assert one is None or (one.layer, one.lam) == (plan.layer, plan.lam)
+        assert one is None or torch.equal(one.partner, plan.partner)
+    for drawn in ([p.layer for p in every], [str(p.partner.tolist()) for p in every]):
+        _, groups = np.unique(drawn, return_inverse=True)
+        table = np.histogram2d(groups, are_mixed, bins=(groups.max() + 1, 2))[0]
+        assert stats.chi2_contingency(table).pvalue > 0.01
+    lams = np.array([float(plan.lam) for plan in every])
+    assert stats.ks_2samp(lams[are_mixed], lams[~are_mixed]).pvalue > 0.01
+    assert stats.pearsonr(are_mixed[1:], are_mixed[:-1]).pvalue > 0.01
+
+
+def test_prob_zero_mixes_nothing_and_ranks_share_the_coin():
+    place = {"seed": 1, "epoch": 2}
+    assert draw(Recipe(1, LAYERS, prob=0), 3, seed=1) is None
+    for i in range(50):
+        plans = [draw(Recipe(1, LAYERS, prob=0.5), 3, **place, batch_idx=i, rank=r) for r in (0, 1)]
+        assert (plans[0] is None) == (plans[1] is None)
+
+
+def test_kinds_come_as_often_as_their_weights_say_on_all_ranks_alike():
+    recipe = Recipe(1, LAYERS, kind={"mixup": 1.0, "cutmix": 3.0})
+    plans = [draw(recipe, 3, seed=1, batch_idx=i) for i in range(20_000)]
+    are_pasted = np.array([plan.kind == "cutmix" for plan in plans])
+    assert stats.binomtest(int(are_pasted.sum()), len(plans), 0.75).pvalue > 0.01
+    layers = np.array([[*LAYERS].index(plan.layer) for plan in plans])
+    table = np.histogram2d(layers, are_pasted, bins=(3, 2))[0]
+    assert stats.chi2_contingency(table).pvalue > 0.01
+    for i in range(50):
+        assert draw(recipe, 3, seed=1, batch_idx=i, rank=1).kind == plans[i].kind
+
+
+def test_a_box_has_a_plain_beta_and_a_uniform_centre():
+    recipe = Recipe(0.5, LAYERS, kind="cutmix")
+    plans = [draw(recipe, 3, seed=1, batch_idx=i) for i in range(5_000)]
+    assert stats.kstest([float(p.lam) for p in plans], stats.beta(0.5, 0.5).cdf).pvalue > 0.01
+    for centres in torch.stack([p.box for p in plans]).numpy().T:
+        assert stats.kstest(centres, "uniform").pvalue > 0.01
+    paired = draw(Recipe(0.5, LAYERS), 3, seed=1)
+    assert float(paired.lam) in (float(plans[0].lam), 1 - float(plans[0].lam))
+    assert torch.equal(paired.partner, plans[0].partner)
+
+
+def test_own_labels_have_a_lam_each_that_is_not_folded():
+    recipe = Recipe(0.5, LAYERS, labels="own")
+    plans = [draw(recipe, 4, seed=1, batch_idx=i) for i in range(5_000)]
+    lams = torch.stack([plan.lam for plan in plans]).numpy()
+    assert plans[0].labels == "own"
+    assert stats.kstest(lams.flatten(), stats.beta(1.5, 0.5).cdf).pvalue > 0.01
+    assert stats.pearsonr(lams[:, 0], lams[:, 1]).pvalue > 0.01
+
+
+@pytest.mark.parametrize("alpha", [1.0, 2.0])
+def test_own_labels_have_the_expectation_of_paired_ones(alpha):
+    """All permutations of a tiny batch, and quadrature over λ, of a loss that is not linear."""
+    generator = torch.Generator().manual_seed(1)
+    x = torch.randn(3, 2, dtype=torch.float64, generator=generator)
+    w = torch.randn(2, 4, dtype=torch.float64, generator=generator)
+    y = torch.tensor([0, 3, 1])
+
+    def losses(lam, partner, target):
+        mixed = lam * x + (1 - lam) * x[partner]
+        return float(F.cross_entropy(mixed.tanh() @ w, target, reduction="sum"))
+
+    def paired(lam):
+        each = [
+            lam * losses(lam, list(p), y) + (1 - lam) * losses(lam, list(p), y[list(p)])
+            for p in permutations(range(3))
+        ]
+        return stats.beta(alpha, alpha).pdf(lam) * np.mean(each)
+
+    def own(lam):
+        each = [losses(lam, list(p), y) for p in permutations(range(3))]
+        return stats.beta(alpha + 1, alpha).pdf(lam) * np.mean(each)
+
+    def integral(function):
+        return integrate.quad(function, 0, 1, epsabs=1e-12, epsrel=1e-12)[0]
+
+    assert integral(own) == pytest.approx(integral(paired), abs=1e-10)
+    assert abs(integral(lambda lam: own(lam) * lam) - integral(paired)) > 1e-3
+
+
+def test_a_plan_is_sent_with_all_that_has_a_row_for_each_sample():
+    meta = torch.device("meta")
+    boxed = draw(Recipe(1, LAYERS, kind="cutmix"), 3, seed=1).to(meta)
+    assert (boxed.partner.device, boxed.lam.device.type, boxed.box.device.type) == (
+        *(meta, "cpu"),
+        "cpu",
+    )
+    own = draw(Recipe(1, LAYERS, labels="own"), 3, seed=1).to(meta)
+    assert (own.partner.device, own.lam.device, own.lam.shape) == (meta, meta, (3,))
+    assert own.lam.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "message"),
+    [
+        ({"prob": 1.5}, r"expected prob in \[0, 1\], but got 1.5"),
+        ({"kind": "cutmx"}, "there is no kind='cutmx'; did you mean 'cutmix'?"),
+        ({"kind": {"mixpu": 1}}, "there is no kind='mixpu'; did you mean 'mixup'?"),
+        ({"kind": {"mixup": 0}}, r"expected a kind with a weight > 0, but got \{'mixup': 0\}"),
+        ({"kind": {"mixup": -1}}, "expected a finite weight ≥ 0 for 'mixup', but got -1"),
+        ({"labels": "pair"}, "there is no labels='pair'; did you mean 'paired'?"),
+        ({"labels": "own", "kind": "cutmix"}, "use kind='mixup' or labels='paired'"),
+        ({"labels": "own", "kind": {"mixup": 1, "cutmix": 1}}, "right expectation for interpol"),
+    ],
+)
+def test_a_recipe_that_makes_no_sense_is_refused(kwargs, message):
+    with pytest.raises(ValueError, match=message):
+        Recipe(1, LAYERS, **kwargs)
+    Recipe(1, LAYERS, labels="own", kind={"mixup": 1, "cutmix": 0})

@@ -5,6 +5,7 @@ from fitting import Net, fit
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, MixPlan, mix, mixing
+from lightning_mmix.core.plan import Recipe
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
 from refusals.table import ORDER, X, Y, puts_out, row
@@ -64,6 +65,25 @@ def a_weight_is_negative():
 @row("expected a layer with a weight > 0, but got {'net.0': 0}", "gives one a weight")
 def no_layer_has_a_weight():
     ManifoldMixup(layers={"net.0": 0})
+
+
+@row("expected prob in [0, 1], but got 2", "corrects it")
+def a_share_of_batches_is_larger_than_one():
+    Recipe(1, {"a": 1}, prob=2)
+
+
+@row("there is no kind='cutmx'; did you mean 'cutmix'?", "corrects the name")
+def a_kind_is_misspelt():
+    Recipe(1, {"a": 1}, kind="cutmx")
+
+
+@row(
+    "labels='own' has the right expectation for interpolation alone, but got kind='cutmix'; use "
+    "kind='mixup' or labels='paired'",
+    "takes one or the other",
+)
+def own_labels_are_asked_for_with_boxes():
+    Recipe(1, {"a": 1}, kind="cutmix", labels="own")
 
 
 @row("expected a seed in [0, 2**64), but got -1", "corrects it")
