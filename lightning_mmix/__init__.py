@@ -5,7 +5,7 @@ import lightning.pytorch as _  # noqa: F401
 
 from lightning_mmix.core import MixPlan, mix
 from lightning_mmix.cuts import cut_test
-from lightning_mmix.engine import mixed_loss, mixing
+from lightning_mmix.engine import Mixer, mixed_loss, mixing
 from lightning_mmix.training import (
     CalibrationMonitor,
     ManifoldMixup,
@@ -20,6 +20,7 @@ __all__ = [
     "ManifoldMixupClassifier",
     "ManifoldMixupMixin",
     "MixPlan",
+    "Mixer",
     "check",
     "cut_test",
     "mix",

@@ -12,9 +12,10 @@ from rich.console import Console
 from typing_extensions import override
 
 from lightning_mmix.cuts.tables import cut_table
+from lightning_mmix.engine.choice import survey
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 from lightning_mmix.training.check import check
-from lightning_mmix.training.choice import survey
+from lightning_mmix.training.host import TrainerHost
 
 _DESCRIPTION = (
     "LightningCLI for any LightningModule and its data; `layers` lists what can be mixed, and "
@@ -33,8 +34,9 @@ class MixupTrainer(Trainer):
         bring = getattr(model, "configure_mixup", ManifoldMixup)
         mixup = next(iter(mixups_of(self)), None) or bring()
         batch = _first_batch(self, model, datamodule)
+        host, settings = TrainerHost(self, model), mixup.settings
         try:
-            sites, chosen = survey(self, model, batch, mixup.target, mixup.input)
+            sites, chosen = survey(host, model, batch, settings.target, settings.input)
         except (TypeError, ValueError) as error:
             raise SystemExit(f"lightning-mmix layers: {error}") from None
         Console().print(cut_table(sites, chosen))

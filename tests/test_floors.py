@@ -27,8 +27,11 @@ BELOW = {
         *("core", "plots", "batches", "watch", "pairing", "cuts", "metrics", "evaluation"),
         *("proof", "engine"),
     },
-    "compare": {"core", "batches", "pairing", "cuts", "metrics", "evaluation", "training", "plots"},
-    "cli": {"core", "pairing", "cuts", "metrics", "evaluation", "proof", "training", "compare"},
+    "compare": {
+        *("core", "plots", "batches", "pairing", "cuts", "metrics", "evaluation", "engine"),
+        "training",
+    },
+    "cli": {"core", "cuts", "evaluation", "proof", "engine", "training", "compare"},
 }
 WHERE = {
     "lightning": {"training", "compare", "cli", "lightning_mmix"},

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.core.layers import INPUT
+from lightning_mmix.engine.choice import survey
 from lightning_mmix.evaluation.boundaries import Interpolation, interpolate_between
 from lightning_mmix.evaluation.condition import Condition
 from lightning_mmix.evaluation.hidden import Spectra
@@ -20,7 +21,7 @@ from lightning_mmix.evaluation.robustness import Evaluation, Units
 from lightning_mmix.evaluation.standard import Clean, standard_conditions
 from lightning_mmix.metrics.scores import temperature_scaling, tempered
 from lightning_mmix.metrics.tally import Tally
-from lightning_mmix.training.choice import survey
+from lightning_mmix.training.host import TrainerHost
 from lightning_mmix.training.visits import has, of_all_ranks, stage_of, visited
 
 _INTERPOLATED = 4  # batches
@@ -154,8 +155,9 @@ class _Look:
         chosen: list[str] = []
         if self._predictor.target(batch).dim() == 1:
             model, how = self._trainer.lightning_module, self._how
+            host = TrainerHost(self._trainer, model)
             with suppress(TypeError, ValueError):
-                _, chosen = survey(self._trainer, model, batch, how.target, how.input)
+                _, chosen = survey(host, model, batch, how.target, how.input)
         # another process, with another batch, might choose others
         names: list[str] = self._trainer.strategy.broadcast([n for n in chosen if n != INPUT])
         return names

@@ -111,9 +111,10 @@ def set_way(trainer: Trainer, model: LightningModule, way: Way) -> None:
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     own = mixups_of(trainer)
     brought = [] if own else _brought(model)
-    mixing = [mixup for mixup in [*own, *brought] if mixup.alpha > 0]
+    mixing = [mixup for mixup in [*own, *brought] if not mixup.settings.schedule.never_mixes]
     found = (mixing or own or brought or [ManifoldMixup()])[0]
-    where: dict[str, Any] = {"target": found.target, "input": found.input, "seed": found.seed}
+    known = found.settings
+    where: dict[str, Any] = {"target": known.target, "input": known.input, "seed": known.seed}
     mixup = {
         "none": ManifoldMixup(alpha=0, **where),
         "input": ManifoldMixup(alpha=1.0, layers=[INPUT], **where),

@@ -59,6 +59,25 @@ def named_layers(model: nn.Module) -> dict[str, nn.Module]:
     return modules
 
 
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module that a user wrote, without what several processes or a compiler wrap it in.
+
+    Args:
+        model: Any module, maybe in DistributedDataParallel, DataParallel, torch.compile, or what
+            Lightning Fabric makes of it.
+    """
+    while True:
+        # Fabric's holds both what runs and what the user gave
+        inner = vars(model).get("_modules", {}).get("_original_module")
+        if isinstance(model, torch._dynamo.OptimizedModule):
+            inner = model._orig_mod
+        elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
+            inner = model.module
+        if inner is None:
+            return model
+        model = inner
+
+
 def examples(model: nn.Module) -> list[str]:
     """The names of one or two layers, for those who have to name some.
 

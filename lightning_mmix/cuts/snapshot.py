@@ -32,7 +32,7 @@ def untouched(model: nn.Module) -> Iterator[None]:
             restore = _restoring(thing)
             if restore is not None:
                 stack.callback(*restore)
-        stack.enter_context(_global_generators(model))
+        stack.enter_context(same_randomness(model))
         yield
 
 
@@ -128,16 +128,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
                 parameter.requires_grad_()
 
 
-def _fill(parameter: Tensor, generator: torch.Generator) -> None:
-    """Give a parameter of zeros, such as that of a new head or a gain, values of some effect."""
-    if parameter.is_floating_point() and not parameter.any():
-        std = 0.1 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
-        values = torch.empty(parameter.shape).normal_(0, std, generator=generator)
-        parameter.data.copy_(values)
-
-
 @contextmanager
-def _global_generators(model: nn.Module) -> Iterator[None]:
+def same_randomness(model: nn.Module) -> Iterator[None]:
+    """Leave all global random number generators, of a model's devices too, as they were before."""
     devices = {tensor.device for tensor in [*model.parameters(), *model.buffers()]}
     accelerators = {device.type for device in devices} - {"cpu", "meta"}
     with ExitStack() as stack:
@@ -150,6 +143,14 @@ def _global_generators(model: nn.Module) -> Iterator[None]:
             indices = {device.index or 0 for device in devices if device.type == kind}
             stack.enter_context(torch.random.fork_rng(indices, device_type=kind))
         yield
+
+
+def _fill(parameter: Tensor, generator: torch.Generator) -> None:
+    """Give a parameter of zeros, such as that of a new head or a gain, values of some effect."""
+    if parameter.is_floating_point() and not parameter.any():
+        std = 0.1 if parameter.dim() < 2 else parameter[0].numel() ** -0.5
+        values = torch.empty(parameter.shape).normal_(0, std, generator=generator)
+        parameter.data.copy_(values)
 
 
 def _put_back(current: Any, saved: Any) -> None:

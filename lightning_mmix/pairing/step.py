@@ -48,9 +48,8 @@ class Step:
         self.gave_paired = False
         self.late: list[weakref.ref[Any]] = []
         self.side = side
-        self.notes = notes
-        if notes is not None:
-            notes.step = self
+        self.notes: Notes | None = None
+        self.watch(notes)
         self._model = model
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
         self._paired: list[tuple[weakref.ref[Tensor], type[Tensor]]] = []
@@ -59,6 +58,12 @@ class Step:
     def is_mixing(self) -> bool:
         """Whether a value formed now mixes both sides, rather than being the first."""
         return self.fired and not _is_observing()
+
+    def watch(self, notes: Notes | None) -> None:
+        """Have it noted what the step does."""
+        self.notes = notes
+        if notes is not None:
+            notes.step = self
 
     def owns(self, tensor: Tensor) -> bool:
         """Whether a tensor shares memory with a parameter, buffer or metric state of the model."""
@@ -78,6 +83,11 @@ class Step:
     def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
         """Note a tensor of the batch, to give back its class and, if ``data`` comes, its data."""
         self._lent.append((tensor, type(tensor), data))
+
+    def exchange(self, tensor: Tensor, data: Tensor) -> None:
+        """Give a tensor of the batch other data until the step is over."""
+        self.lend(tensor, data=tensor.detach())
+        tensor.data = data
 
     def track(self, paired: Tensor) -> None:
         """Note a tensor that becomes paired, so that it can become ordinary again."""

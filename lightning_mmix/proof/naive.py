@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from lightning_mmix.batches.roles import find_mixable_input, find_targets
+from lightning_mmix.batches.union import united
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import Path, mapped
@@ -52,6 +53,7 @@ class Trial:
         input: Where it holds its input.
         parameters: By which gradients are taken.
         mixed: Runs a training step that mixes its loss itself, so that its target isn't paired.
+        union: Where the batch holds masks that become the union of the sample's and its partner's.
     """
 
     run: Callable[[Any], Any]
@@ -62,6 +64,7 @@ class Trial:
     input: Path | None = None
     parameters: Sequence[Tensor] = ()
     mixed: Callable[[Any], Any] | None = None
+    union: Path | Sequence[Path] | None = None
 
     def paired(self, watching: Watching = lambda _batch, _targets: None) -> Outcome:
         """The step as it is mixed.
@@ -74,7 +77,7 @@ class Trial:
                 the target.
             TypeError: If it returns no loss.
         """
-        batch = mapped(self.batch, torch.clone)
+        batch = self._copy()
         targets = find_targets(batch, self.target)
         step = Step(self.plan, self.gates.model, watching(batch, targets))
         if self.mixed is not None:
@@ -93,10 +96,17 @@ class Trial:
         Args:
             partners: Whether with the partner's.
         """
-        batch = mapped(self.batch, torch.clone)
+        batch = self._copy()
         targets = find_targets(batch, self.target)
         step = Step(self.plan, self.gates.model, side=int(partners))
         return self._outcome(self.run, batch, step, targets)
+
+    def _copy(self) -> Any:
+        batch = mapped(self.batch, torch.clone)
+        if self.union is not None:
+            for mask, data in united(batch, self.union, self.plan.partner):
+                mask.data = data
+        return batch
 
     def _outcome(
         self, run: Callable[[Any], Any], batch: Any, step: Step, paired: Sequence[Tensor] = ()

@@ -1,30 +1,30 @@
 """The callback: Manifold Mixup for any LightningModule, unedited."""
 
 import inspect
-import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 from torch.optim import Optimizer
 from typing_extensions import override
 
-from lightning_mmix.batches.roles import find_mixable_input, find_targets
-from lightning_mmix.core.layers import INPUT, Layers, select
-from lightning_mmix.core.plan import MixPlan, Recipe, draw
+from lightning_mmix.core.layers import Layers
+from lightning_mmix.core.plan import Labels, MixPlan
 from lightning_mmix.core.trees import Path
+from lightning_mmix.engine.engine import Engine, seed_of
+from lightning_mmix.engine.schedule import Scheduled
+from lightning_mmix.engine.settings import Kinds, Settings
 from lightning_mmix.pairing.arguments import is_paired, mix_gradients
-from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.refusals import unused_target
 from lightning_mmix.pairing.step import Step
-from lightning_mmix.training.choice import Choice, choose_layers, judge_input, show_layers
+from lightning_mmix.training.host import TrainerHost
+from lightning_mmix.training.progress import share_done
+from lightning_mmix.training.settling import Settling
 from lightning_mmix.training.trials import mixes_loss_itself
-from lightning_mmix.training.watcher import Watcher
 
 
-class ManifoldMixup(Callback):
+class ManifoldMixup(Settling):
     """Train any LightningModule with Manifold Mixup (Verma et al., 2019).
 
     In every training step a layer, a weight λ ~ Beta(α, α) and a random pairing of the batch are
@@ -34,13 +34,30 @@ class ManifoldMixup(Callback):
 
     Args:
         alpha: α, finite and ≥ 0; 0 means no mixing. The paper uses 2 for CIFAR and SVHN, 0.2 for
-            Tiny-ImageNet; small networks and short runs want less.
+            Tiny-ImageNet; small networks and short runs want less. A mapping from epochs to
+            numbers, such as ``{0: 0.5, 160: 0}``, changes it: each holds from its epoch on.
         layers: The eligible set S. ``"auto"`` takes the input and the layers after a quarter and
             after half of the network. Or layer names, globs whose ``*`` stays within one part of
             the name, and ``"input"``; a mapping gives each a weight.
+        prob: The probability that a batch is mixed at all, or such a mapping. With 0.5 the expected
+            loss is the mean of the plain and the mixed one, which RegMixup (Pinto et al., 2022)
+            computes in two passes.
+        stop: The share of the fit after which nothing is mixed.
+        settle: A share of the fit: in the last such part a batch is mixed only while the network is
+            over-confident, that is, while mean confidence minus accuracy of the last validation
+            in that part is positive. It then ends about calibrated.
+        gap: The name of a logged value that says how over-confident it is, such as ``"val/gap"``.
+            None measures it on the first validation loader of a classifier.
+        kind: ``"mixup"`` interpolates, ``"cutmix"`` pastes a box of the partner's (Yun et al.,
+            2019); a mapping gives each a weight.
+        labels: ``"paired"`` mixes the loss. ``"own"`` leaves the target alone, for losses that no
+            pair can follow: λ ~ Beta(α + 1, α), one for each sample. Its expectation is the same
+            for a loss that is a sum over samples; its variance is higher.
         target: Where the batch holds the target, or targets: a key, an index or a dotted path
             such as ``"1.labels"``. None looks by itself.
         input: Where the batch holds its input, if ``"input"`` is among the layers.
+        union: Where it holds masks or lengths that become the union of the sample's and its
+            partner's, for sequences of which one is longer.
         seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
         verify: Whether to test on the first batch that all of the signal passes through the
             named layers; ``"auto"`` always does.
@@ -51,8 +68,7 @@ class ManifoldMixup(Callback):
         ValueError: If an argument is out of range.
 
     Attributes:
-        plan: The plan of the current or last batch, None before the first or when unmixed.
-        layers_: After the first batch, the eligible layers, in the order of the forward pass.
+        settings: The arguments, but for ``gap`` and ``log_plan``.
 
     Example:
         >>> trainer = Trainer(callbacks=[ManifoldMixup()], logger=False)
@@ -60,107 +76,94 @@ class ManifoldMixup(Callback):
 
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but two by keyword
         self,
-        alpha: float = 2.0,
+        alpha: Scheduled = 2.0,
         layers: Layers = "auto",
         *,
+        prob: Scheduled = 1.0,
+        stop: float = 1.0,
+        settle: float = 0.0,
+        gap: str | None = None,
+        kind: Kinds = "mixup",
+        labels: Labels = "paired",
         target: Path | Sequence[Path] | None = None,
         input: Path | None = None,  # noqa: A002 - the field's word
+        union: Path | Sequence[Path] | None = None,
         seed: int | None = None,
         verify: bool = True,
         log_plan: bool = False,
     ) -> None:
-        super().__init__()
-        Recipe(alpha, layers if isinstance(layers, Mapping) else {INPUT: 1.0})
-        if seed is not None and not 0 <= seed < 2**64:
-            raise ValueError(f"expected a seed in [0, 2**64), but got {seed}")
-        self.alpha = alpha
-        self.layers = layers
-        self.target = target
-        self.input = input
-        self.seed = seed
-        self.verify = verify
+        arguments = (alpha, layers, prob, stop, settle, kind, labels, target, input, union)
+        super().__init__(Settings(*arguments, seed, verify), gap)
         self.log_plan = log_plan
-        self.plan: MixPlan | None = None
-        self.layers_: list[str] | None = None
-        self._seed = self._global_step = 0
-        self._saw_single = False
-        self._recipe: Recipe | None = None
-        self._choice: Choice | None = None
+        self._plan: MixPlan | None = None
+        self._layers: list[str] | None = None
+        self._state: dict[str, Any] = {"seed": seed_of(self.settings)}
         self._is_resumed = False
-        self._gates: Gates | None = None
-        self._watcher = Watcher(target, input)
+        self._global_step = 0
+
+    @property
+    def plan(self) -> MixPlan | None:
+        """The plan of the current or last batch, None before the first or when unmixed."""
+        return self._plan if self._engine is None else self._engine.plan
+
+    @property
+    def layers_(self) -> list[str] | None:
+        """After the first batch, the eligible layers, in the order of the forward pass."""
+        return self._layers if self._engine is None else self._engine.layers_
 
     @property
     def fired(self) -> bool:
         """Whether the layer of the current step's plan has run and was mixed."""
-        return self._step is not None and self._step.fired
+        step = self._step
+        return step is not None and step.fired
 
     @property
     def _step(self) -> Step | None:
-        return None if self._gates is None else self._gates.step
+        return None if self._engine is None else self._engine.step
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if len(mixups_of(trainer)) > 1:
             raise ValueError("expected one ManifoldMixup callback in the Trainer, but got several")
         self._detach()  # another callback's on_exception may have raised before ours
-        self._seed = int(os.environ.get("PL_GLOBAL_SEED", "0")) if self.seed is None else self.seed
+        self._state = {**self._state, "seed": seed_of(self.settings)}
 
     @override
     def state_dict(self) -> dict[str, Any]:
-        return {"seed": self._seed, "choice": self._choice and self._choice.state()}
+        return self._state if self._engine is None else self._engine.state_dict()
 
     @override
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self._seed = state_dict["seed"]
-        if state_dict.get("choice"):
-            self._choice, self._is_resumed = Choice.of_state(state_dict["choice"]), True
+        self._state, self._is_resumed = state_dict, True
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.alpha == 0:
+        if self.settings.schedule.never_mixes:
             return
         if "dataloader_iter" in inspect.signature(pl_module.training_step).parameters:
             raise ValueError(
                 "ManifoldMixup needs the batch before the training step takes it; "
                 "write training_step(self, batch, batch_idx) without dataloader_iter"
             )
-        if self.layers != "auto":
-            select(pl_module, self.layers)  # a misspelt name is told before anything runs
+        self._engine = self.engine_of(trainer, pl_module)
+        self._begin_settling(trainer)
 
     @override
     def on_train_batch_start(
         self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        self._disarm()
-        self.plan = None
+        engine = self._engine
+        if engine is None:
+            return
+        engine.place(trainer.current_epoch, batch_idx, share_done(trainer, batch_idx))
         # StochasticWeightAveraging's extra epoch only re-estimates the batch norm statistics
-        if self.alpha == 0 or trainer.fit_loop._skip_backward:
+        if trainer.fit_loop._skip_backward:
+            engine.skip()
             return
-        targets = find_targets(batch, self.target)
-        attached = self._attach(trainer, pl_module, batch, targets)
-        if attached is None:
-            self._saw_single = True
-            return
-        recipe, gates = attached
-        value = find_mixable_input(batch, self.input) if INPUT in recipe.layers else None
-        plan = draw(
-            recipe,
-            targets[0].shape[0],
-            seed=self._seed,
-            epoch=trainer.current_epoch,
-            batch_idx=batch_idx,
-            rank=trainer.global_rank,
-        )
-        if plan is None:
-            return
-        self.plan = plan.to(targets[0].device)
         self._global_step = trainer.global_step
-        lent = [] if mixes_loss_itself(pl_module) else targets
-        notes = self._watcher.notes(pl_module, batch, lent, plan) if lent else None
-        gates.arm(Step(self.plan, pl_module, notes), lent, value)
-        if self.log_plan:
-            self._log(pl_module, self.plan)
+        plan = engine.begin(batch)
+        if self.log_plan and plan is not None:
+            _log(pl_module, plan, (engine.layers_ or []).index(plan.layer))
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
@@ -179,58 +182,44 @@ class ManifoldMixup(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        gates, step = self._gates, self._disarm()
-        if gates is None or step is None:
+        engine = self._engine
+        step = None if engine is None else engine.end()
+        if engine is None or step is None:
             return
         if _took_no_gradient(step, pl_module) and trainer.global_step > self._global_step:
             raise unused_target(step)
-        self._watcher.report(trainer, gates, step, batch_idx)
+        engine.report(step)
 
     @override
     def on_train_epoch_end(self, *_: Any) -> None:
-        self._disarm()  # on_train_batch_start may have returned -1
-        self._watcher.report_epoch()
-        if self._gates is None and self._saw_single:
-            self._watcher.say("no batch had two samples, so nothing was mixed")
+        if self._engine is not None:
+            self._engine.end()  # on_train_batch_start may have returned -1
+            self._engine.report_epoch()
 
     def __getstate__(self) -> dict[str, Any]:
         # log and log_dict are Lightning's, and hold the module
         state = {name: v for name, v in vars(self).items() if name not in ("log", "log_dict")}
-        return {**state, "_gates": None, "_recipe": None}
+        kept = {"_plan": self.plan, "_layers": self.layers_, "_state": self.state_dict()}
+        return {**state, **kept, "_engine": None}
 
-    def _attach(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, targets: list[Tensor]
-    ) -> tuple[Recipe, Gates] | None:
-        if self._gates is None or self._recipe is None:
-            choice = self._choice if self._is_resumed else None
-            if choice is None or not choice.fits(self.layers, pl_module):
-                asked = (self.layers, self.input)
-                choice = choose_layers(trainer, batch, targets, *asked, verify=self.verify)
-            if choice is None:
-                return None
-            if INPUT in choice.weights:
-                judge_input(trainer, batch, targets, self.input)
-            self._choice, self.layers_ = choice, choice.names
-            self._recipe = Recipe(self.alpha, choice.weights)
-            self._gates = Gates(pl_module, choice.weights)
-            show_layers(trainer, self._recipe, choice, batch, targets, self.input)
-        return self._recipe, self._gates
+    def engine_of(self, trainer: Trainer, pl_module: LightningModule) -> Engine:
+        """The engine that does the work in a fit.
 
-    def _log(self, pl_module: LightningModule, plan: MixPlan) -> None:
-        position = (self.layers_ or []).index(plan.layer)
-        # a number would be sent to the device of the module, and waited for
-        values = {"mixup/lam": plan.lam.float(), "mixup/layer": torch.tensor(float(position))}
-        pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
-
-    def _disarm(self) -> Step | None:
-        return None if self._gates is None else self._gates.disarm()
+        Args:
+            trainer: Which fits.
+            pl_module: Its module.
+        """
+        engine = Engine(pl_module, self.settings, TrainerHost(trainer, pl_module))
+        engine.load_state_dict(self._state if self._is_resumed else {"seed": self._state["seed"]})
+        return engine
 
     def _detach(self, *_: Any, **__: Any) -> None:
-        if self._gates is not None:
-            self._gates.remove()
-        self._gates = self._recipe = None
-        self._watcher = Watcher(self.target, self.input)
-        self._is_resumed = self._saw_single = False
+        if self._engine is not None:
+            self._plan, self._layers = self._engine.plan, self._engine.layers_
+            self._state = self._engine.state_dict()
+            self._engine.remove()
+        self._engine = None
+        self._is_resumed = False
 
     on_fit_end = on_exception = teardown = _detach  # whichever of the ways out is taken
 
@@ -239,6 +228,12 @@ def mixups_of(trainer: Trainer) -> list[ManifoldMixup]:
     """The ManifoldMixup callbacks of a Trainer."""
     callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
     return [each for each in callbacks if isinstance(each, ManifoldMixup)]
+
+
+def _log(pl_module: LightningModule, plan: MixPlan, position: int) -> None:
+    # a number would be sent to the device of the module, and waited for
+    values = {"mixup/lam": plan.lam.float().mean(), "mixup/layer": torch.tensor(float(position))}
+    pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
 
 
 def _took_no_gradient(step: Step, pl_module: LightningModule) -> bool:

@@ -17,14 +17,15 @@ from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import places
 from lightning_mmix.cuts.snapshot import untouched
 from lightning_mmix.cuts.tables import rendered
+from lightning_mmix.engine.engine import Engine
+from lightning_mmix.engine.settings import Settings
+from lightning_mmix.engine.watcher import findings, notes_on
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.proof.agreement import ENOUGH, ENOUGH_OF_HALF, Agreement, agreement
 from lightning_mmix.proof.naive import Trial
 from lightning_mmix.proof.tables import agreement_table
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
-from lightning_mmix.training.choice import choose_layers
 from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
-from lightning_mmix.training.watcher import findings, notes_on
 from lightning_mmix.watch.sentences import of_reads
 
 LAM = 0.625  # both targets count
@@ -162,65 +163,64 @@ class _Checker(Callback):
 
 
 def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: ManifoldMixup) -> Check:
-    targets = find_targets(batch, mixup.target)
-    asked = (mixup.layers, mixup.input)
-    choice = choose_layers(trainer, batch, targets, *asked, verify=mixup.verify)
-    if choice is None:
-        raise ValueError("expected a batch of two or more samples, but got one")
-    gates = Gates(module, choice.weights)
-    try:
+    settings = mixup.settings
+    targets = find_targets(batch, settings.target)
+    with mixup.engine_of(trainer, module) as engine:
+        gates = engine.attach(batch, targets)
+        if gates is None:
+            raise ValueError("expected a batch of two or more samples, but got one")
         with unheard(module, trainer):
             agreements = [
-                _agreement(trainer, _plan(name, targets[0]), gates, batch, mixup)
-                for name in choice.names
+                _agreement(trainer, _plan(name, targets[0]), engine, gates, batch)
+                for name in engine.layers_ or []
             ]
-    finally:
-        gates.remove()
     sentences: dict[Any, str] = {}
-    for what, sentence in _sentences(agreements, batch, mixup):
+    for what, sentence in _sentences(agreements, batch, settings):
         sentences.setdefault(what, sentence)
-    found = places(batch, targets), places(batch, recognised_input(batch, mixup.input))
+    found = places(batch, targets), places(batch, recognised_input(batch, settings.input))
     return Check(*found, agreements, list(sentences.values()))
 
 
 def _agreement(
-    trainer: Trainer, plan: MixPlan, gates: Gates, batch: Any, mixup: ManifoldMixup
+    trainer: Trainer, plan: MixPlan, engine: Engine, gates: Gates, batch: Any
 ) -> Agreement:
-    module = trainer.lightning_module
+    module, settings = trainer.lightning_module, engine.settings
     run = step_of(trainer, module, 0)
 
     def watching(batch: Any, targets: Sequence[Tensor]) -> Any:
-        return notes_on(module, batch, targets, mixup.input, plan)
+        return notes_on(module, batch, targets, settings.input, plan)
 
-    mixed = _mixing_itself(trainer, plan, gates, run) if mixes_loss_itself(module) else None
+    mixed = _mixing_itself(trainer, plan, engine, run) if mixes_loss_itself(module) else None
     parameters = [each for each in module.parameters() if each.requires_grad]
-    trial = Trial(run, gates, plan, batch, mixup.target, mixup.input, parameters, mixed)
+    trial = Trial(
+        run, gates, plan, batch, settings.target, settings.input, parameters, mixed, settings.union
+    )
     return agreement(trial, watching, ENOUGH_OF_HALF if "16" in str(trainer.precision) else ENOUGH)
 
 
-def _mixing_itself(trainer: Trainer, plan: MixPlan, gates: Gates, run: Any) -> Any:
+def _mixing_itself(trainer: Trainer, plan: MixPlan, engine: Engine, run: Any) -> Any:
     """The step of a module that asks its Trainer's callback for the plan."""
     (mixup,) = mixups_of(trainer)
 
     def mixed(batch: Any) -> Any:
-        mixup.plan, mixup._gates = plan, gates
+        engine.plan, mixup._engine = plan, engine
         try:
             return run(batch)
         finally:
-            mixup.plan = mixup._gates = None
+            mixup._engine = None
 
     return mixed
 
 
 def _sentences(
-    agreements: list[Agreement], batch: Any, mixup: ManifoldMixup
+    agreements: list[Agreement], batch: Any, settings: Settings
 ) -> Iterator[tuple[Any, str]]:
     """What is to be said, each with what it is about."""
     for each in agreements:
         if each.problem:
             yield ("problem", each.layer), f"at layer {each.layer!r}: {each.problem}"
         if each.notes is not None:
-            yield from findings(each.notes, each.layer, batch, mixup.target, mixup.input)
+            yield from findings(each.notes, each.layer, batch, settings.target, settings.input)
     differing = [each for each in agreements if not each.is_exact and not each.problem]
     reads = {read for each in differing if each.notes for read in each.notes.reads}
     if reads:

@@ -93,10 +93,10 @@ class ManifoldMixupMixin(LightningModule):
         return mixup.plan if mixup is not None and mixup.fired else None
 
     def _find_input(self, batch: Any) -> Tensor:
-        return find_input(batch, None if self._mixup is None else self._mixup.input)
+        return find_input(batch, None if self._mixup is None else self._mixup.settings.input)
 
     def _find_targets(self, batch: Any) -> list[Tensor]:
-        path = None if self._mixup is None else self._mixup.target
+        path = None if self._mixup is None else self._mixup.settings.target
         return find_targets(batch, path, along=False)  # the criterion takes no more
 
 

@@ -163,8 +163,8 @@ def ways_of(module, *callbacks):
     for way in ("none", "input", "manifold", "config"):
         trainer = Trainer(callbacks=[*callbacks], logger=False)
         set_way(trainer, module, way)
-        mixups = mixups_of(trainer)
-        found[way] = [(mixup.alpha, mixup.layers, mixup.target) for mixup in mixups]
+        settings = [mixup.settings for mixup in mixups_of(trainer)]
+        found[way] = [(each.alpha, each.layers, each.target) for each in settings]
     return found
 
 

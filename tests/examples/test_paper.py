@@ -344,8 +344,8 @@ def test_a_way_to_train_does_what_it_is_called(arm, stand_in, tmp_path):
     kind, *numbers = arm.split("_")
     layers = {"input": "0", "manifold": "012", "layers": numbers[0]}[kind]
     alpha = {"layers": numbers[1:] or ["2"]}.get(kind, numbers)[0]
-    assert mixup.alpha == float(alpha)
-    assert mixup.layers == ["input" if s == "0" else f"net.layer{s}" for s in layers]
+    assert mixup.settings.alpha == float(alpha)
+    assert mixup.settings.layers == ["input" if s == "0" else f"net.layer{s}" for s in layers]
 
 
 @pytest.mark.parametrize("overlay", ["short", "bce", "gpu", "ddp"])

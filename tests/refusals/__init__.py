@@ -9,6 +9,7 @@ from refusals import (  # noqa: F401 - they fill it
     of_layers,
     of_losses,
     of_proofs,
+    of_schedules,
     of_scores,
     of_trainers,
 )

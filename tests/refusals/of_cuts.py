@@ -10,7 +10,9 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, cut_test
-from lightning_mmix.training.choice import choose_layers
+from lightning_mmix.engine.choice import choose_layers
+from lightning_mmix.engine.settings import Settings
+from lightning_mmix.training.host import TrainerHost
 from refusals.table import X, Y, row
 
 NO_CUT = "so it can't be mixed exactly"
@@ -287,8 +289,8 @@ def a_module_without_forward_optimises_by_hand():
     "names layers",
 )
 def parameters_are_sharded():
-    pretended = SimpleNamespace(strategy=FSDPStrategy(), lightning_module=Net())
-    choose_layers(pretended, (X, Y), [Y], "auto", None)
+    module, trainer = Net(), SimpleNamespace(strategy=FSDPStrategy())
+    choose_layers(TrainerHost(trainer, module), module, (X, Y), [Y], Settings())
 
 
 @row(

@@ -13,7 +13,9 @@ from lightning.pytorch.strategies import FSDPStrategy
 from torch import nn
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.training.choice import Choice, choose_layers
+from lightning_mmix.engine.choice import Choice, choose_layers
+from lightning_mmix.engine.settings import Settings
+from lightning_mmix.training.host import TrainerHost
 
 
 class Block(nn.Module):
@@ -205,12 +207,13 @@ def test_a_module_that_only_wraps_a_network_is_probed_there():
 
 
 def test_sharded_parameters_are_not_probed():
-    pretended = SimpleNamespace(strategy=FSDPStrategy(), lightning_module=Net())
+    module = Net()
+    host = TrainerHost(SimpleNamespace(strategy=FSDPStrategy(), global_rank=0), module)
     batch = batches()[0]
     with pytest.raises(ValueError, match="can't choose, since parameters are sharded"):
-        choose_layers(pretended, batch, [batch[1]], "auto", None)
+        choose_layers(host, module, batch, [batch[1]], Settings())
     with pytest.warns(UserWarning, match="passes through 'net.0', since parameters are sharded"):
-        choice = choose_layers(pretended, batch, [batch[1]], ["net.0"], None)
+        choice = choose_layers(host, module, batch, [batch[1]], Settings(layers=["net.0"]))
     assert choice.weights == {"net.0": 1.0}
 
 

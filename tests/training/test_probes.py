@@ -11,7 +11,8 @@ from fitting import batches, fit, trainer
 from torch import nn
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.training.choice import survey
+from lightning_mmix.engine.choice import survey
+from lightning_mmix.training.host import TrainerHost
 
 
 class Parts(L.LightningModule):
@@ -263,6 +264,6 @@ def test_a_module_that_optimises_by_hand_is_asked_for_names():
 def test_the_layers_of_a_module_without_a_forward_are_listed():
     module, trained = Parts(), trainer()
     module.trainer = trained
-    sites, chosen = survey(trained, module, batches()[0], None, None)
+    sites, chosen = survey(TrainerHost(trained, module), module, batches()[0], None, None)
     assert chosen == ["input", "act"]
     assert [name for name, site in sites.items() if site.is_cut] == ["input", "body", "act", "head"]

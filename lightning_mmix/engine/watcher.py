@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from lightning.pytorch import Trainer
-from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 
 from lightning_mmix.batches.names import is_length
@@ -14,10 +12,11 @@ from lightning_mmix.batches.roles import find_targets, is_box_table, recognised_
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import Path, copied, places, rest
+from lightning_mmix.engine.host import Host
+from lightning_mmix.engine.settings import Settings
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.proof.naive import Trial
-from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
 from lightning_mmix.watch.notes import Note, Notes
 from lightning_mmix.watch.sentences import (
     of_boxes,
@@ -36,19 +35,17 @@ NOISE = 1e-2  # by which a step that runs again may differ, and still tell somet
 
 
 class Watcher:
-    """Watches the first, second, fourth, eighth … step of a fit that is mixed.
+    """Watches the first, second, fourth, eighth … step that is mixed.
 
     Args:
-        target: As in :class:`lightning_mmix.ManifoldMixup`.
-        input: As there.
+        host: The loop that runs them.
+        settings: Where batches hold what.
     """
 
-    def __init__(
-        self,
-        target: Path | Sequence[Path] | None,
-        input: Path | None,  # noqa: A002 - the field's word
-    ) -> None:
-        self._asked = target, input
+    def __init__(self, host: Host, settings: Settings) -> None:
+        self._host = host
+        self._asked = settings.target, settings.input
+        self._union = settings.union
         self._count = 0
         self._batch: Any = None
         self._has_trained = False
@@ -76,28 +73,25 @@ class Watcher:
         self._batch = copied(batch)  # a step may take its labels out
         return notes_on(module, batch, targets, self._asked[1], plan)
 
-    def report(self, trainer: Trainer, gates: Gates, step: Step, batch_idx: int) -> None:
+    def report(self, gates: Gates, step: Step, index: int) -> None:
         """End a step: say what was noticed.
 
         Args:
-            trainer: Whose step it was.
             gates: Which mixed it.
             step: The step, which is over.
-            batch_idx: The batch's position.
+            index: The batch's position.
         """
         batch, self._batch = self._batch, None
         if step.fired and step.went_backward:
             self._has_trained = True
             if step.notes is not None:
                 self._report_notes(step.notes, step.plan.layer, batch)
-                run = step_of(trainer, trainer.lightning_module, batch_idx)
-                trial = Trial(run, gates, step.plan, batch, *self._asked)
-                self._report_reads(step.notes.reads, trainer, trial)
+                self._report_reads(step.notes.reads, gates, step.plan, batch, index)
         elif not step.fired:
             self.say(of_idle_layer(step.plan.layer), "idle")
-        elif not mixes_loss_itself(trainer.lightning_module):
+        elif self._host.pairs:
             self._untrained = step.plan.layer
-            if trainer.lightning_module.automatic_optimization:
+            if self._host.returns_loss:
                 self.report_epoch()
 
     def report_epoch(self) -> None:
@@ -106,7 +100,7 @@ class Watcher:
             self.say(of_no_loss(self._untrained), "no loss")
 
     def say(self, message: str, what: Any = None) -> None:
-        """Warn of something, once in a fit.
+        """Warn of something, once in a training.
 
         Args:
             message: The sentence.
@@ -114,21 +108,26 @@ class Watcher:
         """
         if (what or message) not in self._said:
             self._said.add(what or message)
-            rank_zero_warn(f"{message}; this is said once")
+            self._host.warn(f"{message}; this is said once")
 
     def _report_notes(self, notes: Notes, layer: str, batch: Any) -> None:
         for what, sentence in findings(notes, layer, batch, *self._asked):
             self.say(sentence, what)
 
-    def _report_reads(self, reads: set[Note], trainer: Trainer, trial: Trial) -> None:
+    def _report_reads(
+        self, reads: set[Note], gates: Gates, plan: MixPlan, batch: Any, index: int
+    ) -> None:
         reads = {read for read in reads - self._said if self._trials[read] < TRIALS}
         if not reads:
             return
         self._trials.update(reads)
-        deviation = _deviation(trainer, trial)
-        if deviation != 0:
+        off = self._host.deviation(
+            index,
+            lambda run: deviation(Trial(run, gates, plan, batch, *self._asked, union=self._union)),
+        )
+        if off != 0:
             self._said |= reads
-            self.say(of_reads(reads, deviation))
+            self.say(of_reads(reads, off))
 
 
 def notes_on(
@@ -184,24 +183,21 @@ def findings(
             yield ("entry", note.entry), of_input(note) if is_input else of_meeting(note, targets)
 
 
-def _deviation(trainer: Trainer, trial: Trial) -> float | None:
-    """How far the loss for the partner's target is off, 0 up to rounding; None if unknown."""
-    module = trainer.lightning_module
-    if trainer.world_size > 1 or not module.automatic_optimization:
-        return None
-    try:
-        with unheard(module, trainer):
-            sides = trial.paired().sides
-            own, partners = (trial.naive(partners=each).loss for each in (False, True))
-    except Exception:  # not every step can be run again
-        return None
+def deviation(trial: Trial) -> float | None:
+    """How far the loss for the partner's target is off, 0 up to rounding; None if unknown.
+
+    Args:
+        trial: Of the step.
+    """
+    sides = trial.paired().sides
+    own, partners = (trial.naive(partners=each).loss for each in (False, True))
     if sides is None:
         return None
     scale = max(abs(own), abs(partners), 1e-12)
-    noise, deviation = abs(sides[0] - own) / scale, abs(sides[1] - partners) / scale
+    noise, off = abs(sides[0] - own) / scale, abs(sides[1] - partners) / scale
     if not noise <= NOISE:  # it may be NaN
         return None
-    return 0.0 if deviation <= max(ROUNDING, 10 * noise) else deviation
+    return 0.0 if off <= max(ROUNDING, 10 * noise) else off
 
 
 def _is_compiled(module: nn.Module) -> bool:

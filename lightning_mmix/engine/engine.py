@@ -1,0 +1,219 @@
+"""The engine: everything that mixing needs to know, whoever runs the loop."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from lightning_mmix.batches.roles import find_mixable_input, find_targets, recognised_input
+from lightning_mmix.batches.union import united
+from lightning_mmix.core.layers import INPUT, select, unwrapped
+from lightning_mmix.core.plan import MixPlan, draw
+from lightning_mmix.core.trees import Path
+from lightning_mmix.engine.choice import Choice, choose_layers, found_in, judge_input
+from lightning_mmix.engine.host import Host
+from lightning_mmix.engine.settings import Settings
+from lightning_mmix.engine.watcher import Watcher
+from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.pairing.step import Step
+
+
+class Engine:
+    """Carries settings out on a model: its layers, gates and counters, batch by batch.
+
+    Args:
+        model: Any module, also compiled, or wrapped for several processes.
+        settings: What the user decided.
+        host: The loop that trains the model.
+
+    Raises:
+        ValueError: If a layer is unknown.
+
+    Attributes:
+        model: The module as the user wrote it.
+        settings: What the user decided.
+        plan: The plan of the current or last batch, None before the first or when unmixed.
+        layers_: After the first batch, the eligible layers, in the order of the forward pass.
+        epoch: The epoch.
+        batch_idx: The position of the next batch within the epoch.
+        gap: Mean confidence minus accuracy, as :meth:`set_gap` was told last.
+        seed: Of all draws.
+    """
+
+    def __init__(self, model: nn.Module, settings: Settings, host: Host) -> None:
+        self.model = unwrapped(model)
+        self.settings = settings
+        self.plan: MixPlan | None = None
+        self.layers_: list[str] | None = None
+        self.epoch = self.batch_idx = 0
+        self.gap: float | None = None
+        self.seed = seed_of(settings)
+        self._host = host
+        self._schedule = settings.schedule
+        self._done: float | None = None
+        self._index = self._rank = 0
+        self._pairs = True
+        self._saw_single = False
+        self._choice: Choice | None = None
+        self._is_resumed = False
+        self._gates: Gates | None = None
+        self._watcher = Watcher(host, settings)
+        if settings.layers != "auto" and not self._schedule.never_mixes:
+            select(self.model, settings.layers)  # a misspelt name is told before anything runs
+
+    @property
+    def step(self) -> Step | None:
+        """The step that is being carried out, None between steps."""
+        return None if self._gates is None else self._gates.step
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.remove()
+
+    def place(self, epoch: int, batch_idx: int, done: float | None = None) -> None:
+        """Say which batch comes next.
+
+        Args:
+            epoch: The epoch, ≥ 0.
+            batch_idx: Its position within the epoch.
+            done: The share of the training that is done, if that is known.
+        """
+        self.epoch, self.batch_idx, self._done = epoch, batch_idx, done
+
+    def begin(self, batch: Any, *, where: Path | None = None) -> MixPlan | None:
+        """Mix a batch until :meth:`end`.
+
+        Args:
+            batch: What the data loader yields.
+            where: Where it holds its target, if the settings don't say.
+
+        Returns:
+            The plan; None if nothing is mixed.
+        """
+        self.skip()
+        self._index, self.batch_idx = self.batch_idx, self.batch_idx + 1
+        if self._schedule.never_mixes:
+            return None
+        asked = self.settings.target
+        targets = find_targets(batch, where if asked is None else asked)
+        gates = self.attach(batch, targets)
+        if gates is None or self._choice is None:
+            self._saw_single = True
+            return None
+        alpha, prob = self._schedule.at(self.epoch, self._done, self.gap)
+        plan = draw(
+            self.settings.recipe(alpha, prob, self._choice.weights),
+            targets[0].shape[0],
+            seed=self.seed,
+            epoch=self.epoch,
+            batch_idx=self._index,
+            rank=self._rank,
+        )
+        if plan is not None:
+            self.plan = plan.to(targets[0].device)
+            self._lend(gates, self.plan, batch, targets)
+        return self.plan
+
+    def skip(self) -> None:
+        """Leave a batch as it is."""
+        self.end()
+        self.plan = None
+
+    def attach(self, batch: Any, targets: Sequence[Tensor]) -> Gates | None:
+        """Choose the layers and attach their gates, unless that was done.
+
+        Args:
+            batch: A training batch.
+            targets: Its targets.
+
+        Returns:
+            The gates; None if the batch has fewer than two samples to choose by.
+
+        Raises:
+            ValueError: If a layer can't be mixed, or ``"auto"`` finds none.
+        """
+        if self._gates is not None:
+            return self._gates
+        layers, path = self.settings.layers, self.settings.input
+        self._rank, self._pairs = self._host.rank, self._host.pairs
+        choice = self._choice if self._is_resumed else None
+        if choice is None or not choice.fits(layers, self.model):
+            choice = choose_layers(self._host, self.model, batch, targets, self.settings)
+        if choice is None:
+            return None
+        if INPUT in choice.weights:
+            judge_input(self._host, batch, targets, path)
+        self._choice, self.layers_ = choice, choice.names
+        self._gates = Gates(self.model, choice.weights)
+        alpha, _ = self._schedule.at(self.epoch, 0.0, None)
+        recipe = self.settings.recipe(alpha, 1.0, choice.weights)
+        self._host.show(recipe, choice.sites, found_in(choice, batch, targets, path))
+        return self._gates
+
+    def end(self) -> Step | None:
+        """Let nothing mix any more, give the batch back, and return the step that is over."""
+        return None if self._gates is None else self._gates.disarm()
+
+    def report(self, step: Step) -> None:
+        """Say what was noticed in a step that is over."""
+        if self._gates is not None:
+            self._watcher.report(self._gates, step, self._index)
+
+    def report_epoch(self) -> None:
+        """Say what was noticed in an epoch."""
+        self._watcher.report_epoch()
+        if self._gates is None and self._saw_single:
+            self._watcher.say("no batch had two samples, so nothing was mixed")
+
+    def set_gap(self, gap: float) -> None:
+        """Tell how over-confident the network is, which ``settle`` depends on.
+
+        Args:
+            gap: Mean confidence minus accuracy on validation data, the same in all processes.
+        """
+        self.gap = float(gap)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a training has to remember to go on drawing what it would have drawn."""
+        choice = self._choice and self._choice.state()
+        return {"seed": self.seed, "choice": choice, "gap": self.gap, "epoch": self.epoch,
+                "batch_idx": self.batch_idx}  # fmt: skip
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a state; layers that were tested are not tested again."""
+        self.seed, self.gap = state["seed"], state.get("gap")
+        self.epoch, self.batch_idx = state.get("epoch", 0), state.get("batch_idx", 0)
+        if state.get("choice"):
+            self._choice, self._is_resumed = Choice.of_state(state["choice"]), True
+
+    def remove(self) -> None:
+        """Take everything off the model, and give a batch back that is still mixed."""
+        if self._gates is not None:
+            self._gates.remove()
+        self._gates = None
+
+    def _lend(self, gates: Gates, plan: MixPlan, batch: Any, targets: Sequence[Tensor]) -> None:
+        layers, path = self._choice.weights if self._choice else (), self.settings.input
+        value = find_mixable_input(batch, path) if INPUT in layers else None
+        if value is None and plan.kind != "mixup":  # to tell masks from other targets
+            value = next(iter(recognised_input(batch, path)), None)
+        lent = targets if self._pairs and plan.labels == "paired" else []
+        step = Step(plan, self.model)
+        try:
+            if self.settings.union is not None:
+                for tensor, data in united(batch, self.settings.union, plan.partner):
+                    step.exchange(tensor, data)
+            if lent:  # once nothing else of the batch is exchanged, which would be noticed
+                step.watch(self._watcher.notes(self.model, batch, lent, plan))
+            gates.arm(step, lent, value)
+        except BaseException:
+            step.close()
+            raise
+
+
+def seed_of(settings: Settings) -> int:
+    """The seed of all draws: the one that was given, or that of ``seed_everything``, else 0."""
+    return int(os.environ.get("PL_GLOBAL_SEED", "0")) if settings.seed is None else settings.seed

@@ -1,0 +1,131 @@
+"""The mixer: Manifold Mixup in a loop of one's own."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from lightning_mmix.core.layers import Layers
+from lightning_mmix.core.plan import Labels
+from lightning_mmix.core.trees import Path
+from lightning_mmix.engine.engine import Engine
+from lightning_mmix.engine.host import Host
+from lightning_mmix.engine.schedule import Scheduled
+from lightning_mmix.engine.settings import Kinds, Settings
+
+
+class Mixer(Engine):
+    """Manifold Mixup in a loop of one's own, or of Lightning Fabric (Verma et al., 2019).
+
+    Each batch is mixed within a context: take the loss inside, and its gradient too. The eligible
+    layers are chosen and tested on the first batch, where the gates are attached, too; they stay
+    until :meth:`remove`, or until the ``with`` block of the mixer ends. Every draw is a function of
+    the seed, the epoch, the position of the batch within it, and the process alone; the global
+    random number generators are left alone. With the same arguments and seed it draws what
+    :class:`lightning_mmix.ManifoldMixup` draws.
+
+    Args:
+        model: Any module, also compiled, or wrapped for several processes.
+        alpha: α of λ ~ Beta(α, α), finite and ≥ 0; 0 means no mixing. A mapping from epochs to
+            numbers changes it: each holds from its epoch on, and 0 is among them.
+        layers: The eligible set S. ``"auto"`` takes the input and the layers after a quarter and
+            after half of the network. Or layer names, globs whose ``*`` stays within one part of
+            the name, and ``"input"``; a mapping gives each a weight.
+        prob: The probability that a batch is mixed at all, or such a mapping. With 0.5 the expected
+            loss is the mean of the plain and the mixed one, which RegMixup (Pinto et al., 2022)
+            computes in two passes.
+        stop: The share of the training after which nothing is mixed.
+        settle: A share of the training: in the last such part a batch is mixed only while the
+            network is over-confident, as :meth:`set_gap` says.
+        kind: ``"mixup"`` interpolates, ``"cutmix"`` pastes a box of the partner's (Yun et al.,
+            2019); a mapping gives each a weight.
+        labels: ``"paired"`` mixes the loss. ``"own"`` leaves the target alone, for losses that no
+            pair can follow: λ ~ Beta(α + 1, α), one for each sample.
+        target: Where the batch holds the target, or targets: a key, an index or a dotted path
+            such as ``"1.labels"``. None looks by itself.
+        input: Where the batch holds its input, if ``"input"`` is among the layers.
+        union: Where it holds masks or lengths that become the union of the sample's and its
+            partner's.
+        seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
+        verify: Whether to test on the first batch that all of the signal passes through the named
+            layers; ``"auto"`` always does.
+
+    Raises:
+        ValueError: If an argument is out of range, or a layer is unknown.
+
+    Attributes:
+        settings: The arguments.
+        plan: The plan of the current or last batch, None before the first or when unmixed.
+        layers_: After the first batch, the eligible layers, in the order of the forward pass.
+        epoch: The epoch.
+        batch_idx: The position of the next batch within the epoch.
+        gap: What :meth:`set_gap` was told last.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 3))
+        >>> x, y = torch.randn(6, 4), torch.arange(6) % 3
+        >>> with Mixer(model, layers=["1"]) as mixer:
+        ...     for epoch in range(2):
+        ...         mixer.set_epoch(epoch)
+        ...         with mixer(x, y) as target:
+        ...             nn.functional.cross_entropy(model(x), target).backward()
+        >>> mixer.plan.layer
+        '1'
+    """
+
+    def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but three by keyword
+        self,
+        model: nn.Module,
+        alpha: Scheduled = 2.0,
+        layers: Layers = "auto",
+        *,
+        prob: Scheduled = 1.0,
+        stop: float = 1.0,
+        settle: float = 0.0,
+        kind: Kinds = "mixup",
+        labels: Labels = "paired",
+        target: Path | Sequence[Path] | None = None,
+        input: Path | None = None,  # noqa: A002 - the field's word
+        union: Path | Sequence[Path] | None = None,
+        seed: int | None = None,
+        verify: bool = True,
+    ) -> None:
+        arguments = (alpha, layers, prob, stop, settle, kind, labels, target, input, union)
+        super().__init__(model, Settings(*arguments, seed, verify), Host())
+
+    @contextmanager
+    def __call__(self, batch: Any, target: Any = None) -> Iterator[Any]:
+        """Mix a batch until the context ends: ``with mixer(x, y) as y`` or ``with mixer(batch)``.
+
+        Args:
+            batch: The input, or what the data loader yields.
+            target: The target, a tensor of shape (B, ...) or a container of such; None if the
+                batch holds it.
+
+        Yields:
+            The target, paired, or the batch that holds it; as they came where nothing is mixed.
+
+        Raises:
+            ValueError: If the batch holds no target, or a layer can't be mixed.
+        """
+        whole = batch if target is None else (batch, target)
+        self.begin(whole, where=None if target is None else 1)
+        try:
+            yield batch if target is None else target
+            step = self.end()
+            if step is not None:
+                self.report(step)
+        finally:
+            self.end()
+
+    def set_epoch(self, epoch: int, *, of: int | None = None) -> None:
+        """Begin an epoch, or go on within the one that a checkpoint was made in.
+
+        Args:
+            epoch: The epoch, ≥ 0.
+            of: How many there are, if ``stop`` or ``settle`` depends on that.
+        """
+        self.place(epoch, self.batch_idx if epoch == self.epoch else 0, of and epoch / of)
+        self._watcher.report_epoch()

@@ -1,0 +1,104 @@
+"""The schedule: how strongly and how often batches are mixed, in the course of a training."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+Scheduled = float | Mapping[int, float]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When batches are mixed, and how strongly.
+
+    Attributes:
+        alpha: α, finite and ≥ 0, or a mapping from the epoch where it begins to hold; 0 means no
+            mixing.
+        prob: The probability in [0, 1] that a batch is mixed, or such a mapping.
+        stop: The share of the training, in [0, 1], after which nothing is mixed.
+        settle: The share of the training, in [0, 1], at whose end a batch is mixed only while the
+            network is over-confident.
+
+    Raises:
+        ValueError: If one of them is out of range, or a mapping has no epoch 0.
+    """
+
+    alpha: Scheduled = 2.0
+    prob: Scheduled = 1.0
+    stop: float = 1.0
+    settle: float = 0.0
+
+    def __post_init__(self) -> None:
+        for alpha in _values("alpha", self.alpha):
+            if not 0 <= alpha < math.inf:
+                raise ValueError(f"expected a finite alpha ≥ 0, but got {alpha}")
+        _refuse_no_shares("prob", _values("prob", self.prob))
+        _refuse_no_shares("stop", [self.stop])
+        _refuse_no_shares("settle", [self.settle])
+
+    @property
+    def never_mixes(self) -> bool:
+        """Whether no batch can ever be mixed."""
+        strengths = _values("alpha", self.alpha), _values("prob", self.prob), [self.stop]
+        return not all(any(values) for values in strengths)
+
+    @property
+    def needs_length(self) -> bool:
+        """Whether it depends on how much of the training is done."""
+        return self.stop < 1 or self.settle > 0
+
+    def at(self, epoch: int, done: float | None, gap: float | None) -> tuple[float, float]:
+        """α and the probability that a batch is mixed.
+
+        Args:
+            epoch: The epoch, ≥ 0.
+            done: The share of the training that is done, in [0, 1]; None if that is not known.
+            gap: Mean confidence minus accuracy of the last validation; None if there was none.
+
+        Raises:
+            ValueError: If ``done`` is needed and not known.
+        """
+        alpha, prob = _at(self.alpha, epoch), _at(self.prob, epoch)
+        if self.needs_length:
+            done = _known(done)
+            is_confident = gap is None or gap > 0
+            if done >= self.stop or (self.settles(done) and not is_confident):
+                prob = 0.0
+        return alpha, prob
+
+    def settles(self, done: float) -> bool:
+        """Whether mixing depends on confidence when this share of the training is done."""
+        return self.settle > 0 and done >= 1 - self.settle
+
+
+def _at(scheduled: Scheduled, epoch: int) -> float:
+    if isinstance(scheduled, Mapping):
+        return scheduled[max(start for start in scheduled if start <= epoch)]
+    return scheduled
+
+
+def _values(name: str, scheduled: Scheduled) -> list[float]:
+    if not isinstance(scheduled, Mapping):
+        return [scheduled]
+    epochs = list(scheduled)
+    if 0 not in scheduled or any(epoch < 0 for epoch in epochs):
+        raise ValueError(
+            f"expected {name} to map epochs from 0 on to numbers, as {{0: 0.5, 160: 0}} does, but "
+            f"got {dict(scheduled)}"
+        )
+    return list(scheduled.values())
+
+
+def _refuse_no_shares(name: str, values: list[float]) -> None:
+    for value in values:
+        if not 0 <= value <= 1:
+            raise ValueError(f"expected {name} in [0, 1], but got {value}")
+
+
+def _known(done: float | None) -> float:
+    if done is None:
+        raise ValueError(
+            "stop and settle are shares of the training, whose length is not known; give the "
+            "Trainer max_epochs or max_steps, and a loop of your own mixer.set_epoch(epoch, of=…)"
+        )
+    return done

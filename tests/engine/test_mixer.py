@@ -1,0 +1,263 @@
+"""A loop of one's own draws what the callback draws, and reaches the same weights bit for bit."""
+
+import copy
+
+import pytest
+import torch
+import torch.nn.functional as F
+from fitting import Net, batches, fit
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from lightning_mmix import ManifoldMixup, Mixer
+
+SETTINGS = {
+    "named": {"layers": ["input", "net.0"]},
+    "auto": {},
+    "now and then": {"layers": ["input", "net.0"], "prob": 0.5},
+    "scheduled": {"layers": ["net.0"], "prob": {0: 1.0, 1: 0.5}, "alpha": {0: 1.0, 2: 0.2}},
+    "until": {"layers": ["net.0"], "stop": 0.5},
+    "own labels": {"layers": ["input", "net.0"], "labels": "own"},
+}
+EPOCHS, SEED = 3, 5
+DATA = batches(4)
+
+
+class Kept(Net):
+    """Keeps the plans of all its steps."""
+
+    def __init__(self):
+        torch.manual_seed(1)
+        super().__init__()
+        self.plans = []
+
+    def on_before_zero_grad(self, optimizer):
+        self.plans.append(plain(self.trainer.callbacks[0].plan))
+
+
+def plain(plan):
+    return plan and (plan.layer, plan.lam.tolist(), plan.partner.tolist())
+
+
+def looped(mixer, model, data=DATA, epochs=range(EPOCHS), take=lambda mixer, x, y: mixer(x, y)):
+    """Train as people do in a loop of their own; the plans."""
+    optimizer, plans = torch.optim.SGD(model.parameters(), lr=0.1), []
+    for epoch in epochs:
+        mixer.set_epoch(epoch, of=EPOCHS)
+        for x, y in copy.deepcopy(data):
+            optimizer.zero_grad()
+            with take(mixer, x, y) as target:
+                F.cross_entropy(model(x), target).backward()
+            optimizer.step()
+            plans.append(plain(mixer.plan))
+    return plans
+
+
+def by_hand(**settings):
+    model = Kept()
+    with Mixer(model, seed=SEED, **settings) as mixer:
+        return looped(mixer, model), model.state_dict()
+
+
+def by_trainer(settings):
+    # on epochs, for a loop knows no steps
+    if "stop" in settings:
+        settings = {"layers": settings["layers"], "prob": {0: 1.0, 2: 0.0}}
+    module = Kept()
+    fit(module, ManifoldMixup(seed=SEED, **settings), data=DATA, max_epochs=EPOCHS)
+    return module.plans, module.state_dict()
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_loop_reaches_the_weights_of_the_callback(name):
+    (plans, weights), (drawn, expected) = by_hand(**SETTINGS[name]), by_trainer(SETTINGS[name])
+    assert plans == drawn
+    assert len(plans) == EPOCHS * len(DATA)
+    assert any(plans)
+    for key, value in expected.items():
+        assert torch.equal(weights[key], value), key
+
+
+def test_a_batch_is_found_as_the_callback_finds_it():
+    def as_mapping(mixer, x, y):
+        return mixer.__call__({"pixels": x, "labels": y})
+
+    model, other = Kept(), Kept()
+    with Mixer(model, layers=["net.0"], seed=SEED) as mixer:
+        plans = looped(mixer, model)
+    optimizer = torch.optim.SGD(other.parameters(), lr=0.1)
+    with Mixer(other, layers=["net.0"], seed=SEED) as mixer:
+        for epoch in range(EPOCHS):
+            mixer.set_epoch(epoch)
+            for x, y in copy.deepcopy(DATA):
+                optimizer.zero_grad()
+                with mixer({"pixels": x, "labels": y}) as batch:
+                    F.cross_entropy(other(batch["pixels"]), batch["labels"]).backward()
+                optimizer.step()
+    assert len(plans) == EPOCHS * len(DATA)
+    for one, two in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(one, two)
+
+
+def test_a_loop_goes_on_where_a_state_was_taken():
+    whole, weights = by_hand(layers=["input", "net.0"], prob=0.5)
+    model = Kept()
+    with Mixer(model, layers=["input", "net.0"], prob=0.5, seed=SEED) as mixer:
+        plans = looped(mixer, model, epochs=[0]) + looped(mixer, model, DATA[:2], epochs=[1])
+        state, halfway = mixer.state_dict(), copy.deepcopy(model.state_dict())
+    other = Kept()
+    other.load_state_dict(halfway)
+    with Mixer(other, layers=["input", "net.0"], prob=0.5) as mixer:
+        mixer.load_state_dict(state)
+        plans += looped(mixer, other, DATA[2:], epochs=[1]) + looped(mixer, other, epochs=[2])
+    assert plans == whole
+    for key, value in weights.items():
+        assert torch.equal(other.state_dict()[key], value)
+
+
+def test_a_state_loads_with_weights_only(tmp_path):
+    with Mixer(Net(), layers=["net.0"]) as mixer:
+        looped(mixer, mixer.model)
+        mixer.set_gap(torch.tensor(0.25))
+        torch.save(mixer.state_dict(), tmp_path / "state.pt")
+    state = torch.load(tmp_path / "state.pt", weights_only=True)
+    assert (state["gap"], state["epoch"], state["batch_idx"]) == (0.25, EPOCHS - 1, len(DATA))
+
+
+def test_layers_that_were_tested_are_not_tested_again():
+    model = Net()
+    with Mixer(model, layers=["net.0"]) as mixer:
+        looped(mixer, model)
+    calls = []
+    model.net.register_forward_hook(lambda *_: calls.append(1))
+    with Mixer(model, layers=["net.0"]) as other:
+        other.load_state_dict(mixer.state_dict())
+        looped(other, model, epochs=[EPOCHS - 1])
+    assert len(calls) == len(DATA)
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt])
+@pytest.mark.parametrize("layer", ["input", "net.0"])
+def test_an_exception_leaves_no_step_open(error, layer):
+    model, (x, y) = Net(), batches()[0]
+    before = x.clone(), y.clone()
+    with Mixer(model, layers=[layer]) as mixer:
+        with pytest.raises(error), mixer(x, y):
+            raise error
+        assert mixer.step is None
+        assert type(y) is torch.Tensor
+        assert torch.equal(x, before[0])
+        assert torch.equal(y, before[1])
+        with mixer(x, y) as target:
+            F.cross_entropy(model(x), target).backward()
+    assert not model.net[0]._forward_hooks
+
+
+def test_no_gate_is_left_when_the_mixer_goes():
+    model, (x, y) = Net(), batches()[0]
+    mixer = Mixer(model, layers=["net.0"])
+    with mixer(x, y):
+        model(x)
+    assert model.net[0]._forward_hooks
+    mixer.remove()
+    assert not model.net[0]._forward_hooks
+
+
+def test_what_is_not_mixed_comes_as_it_is():
+    (x, y), model = batches()[0], Net()
+    with Mixer(model, alpha=0) as mixer, mixer(x, y) as target:
+        assert target is y
+        assert type(target) is torch.Tensor
+    assert mixer.plan is None
+
+
+def test_a_network_settles_by_the_gap_that_is_told():
+    model = Net()
+    plans = []
+    with Mixer(model, layers=["net.0"], settle=0.5) as mixer:
+        for epoch, gap in enumerate((-0.1, -0.1, 0.1, -0.1)):
+            mixer.set_epoch(epoch, of=4)
+            mixer.set_gap(gap)
+            x, y = batches()[0]
+            with mixer(x, y) as target:
+                F.cross_entropy(model(x), target).backward()
+            plans.append(mixer.plan is not None)
+    assert plans == [True, True, True, False]
+
+
+def test_a_loop_without_a_length_can_t_stop_by_a_share():
+    with Mixer(Net(), layers=["net.0"], stop=0.5) as mixer:
+        mixer.set_epoch(0)
+        with pytest.raises(ValueError, match="whose length is not known"), mixer(*batches()[0]):
+            pass
+
+
+def test_a_misspelt_layer_is_told_at_once():
+    with pytest.raises(ValueError, match=r"did you mean 'net.0'"):
+        Mixer(Net(), layers=["net.00"])
+
+
+def test_a_loss_taken_outside_of_the_context_is_told():
+    model, (x, y) = Net(), batches()[0]
+    with Mixer(model, layers=["net.0"]) as mixer:
+        with mixer(x, y):
+            prediction = model(x)
+        F.cross_entropy(prediction, y).backward()
+        with pytest.warns(UserWarning, match="no gradient was taken of a loss"):
+            mixer.set_epoch(1)
+
+
+def test_a_number_that_is_logged_is_not_warned_of():
+    model, (x, y) = Net(), batches()[0]
+    with Mixer(model, layers=["net.0"]) as mixer, mixer(x, y) as target:
+        prediction = model(x)
+        F.cross_entropy(prediction, target).backward()
+        assert (prediction.argmax(1) == target).float().mean().item() >= 0
+
+
+def test_an_entry_that_meets_the_target_is_told():
+    model, (x, y) = Net(), batches()[0]
+    batch = {"x": x, "label": y, "score": torch.rand(6)}
+
+    def step(mixer):
+        with mixer(batch):
+            loss = F.cross_entropy(model(x), batch["label"], reduction="none") * batch["score"]
+            loss.mean().backward()
+
+    mixer = Mixer(model, layers=["net.0"])
+    with pytest.warns(UserWarning, match="along with entry 'score'"):
+        step(mixer)
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")
+@pytest.mark.parametrize("settings", [{"layers": ["net.0"]}, {}])
+def test_a_compiled_network_is_mixed_as_it_is(settings):
+    torch.compiler.reset()
+    model = Kept()
+    compiled = torch.compile(model, backend="eager")
+    with Mixer(compiled, seed=SEED, **settings) as mixer:
+        plans = looped(mixer, compiled)
+    drawn, expected = by_hand(**settings)
+    assert plans == drawn
+    for key, value in expected.items():
+        torch.testing.assert_close(model.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("is_reentrant", [True, False])
+def test_a_checkpointed_network_mixes_again_in_the_backward_pass(is_reentrant):
+    class Checkpointed(Kept):
+        def forward(self, x):
+            return checkpoint(self.net, x.requires_grad_(), use_reentrant=is_reentrant)
+
+    model = Checkpointed()
+    with Mixer(model, layers=["net.0"], seed=SEED) as mixer:
+        looped(mixer, model)
+    _, expected = by_hand(layers=["net.0"])
+    for key, value in expected.items():
+        assert torch.equal(model.state_dict()[key], value)
+
+
+def test_a_wrapper_is_looked_through():
+    model = Net()
+    mixer = Mixer(nn.DataParallel(torch.compile(model)), layers=["net.0"])
+    assert mixer.model is model
