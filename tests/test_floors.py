@@ -43,6 +43,7 @@ WHERE = {
     "torchvision": {"evaluation"},
     "triton": {"core"},
 }
+PYTHON = r"^```python\n(.*?)^```"  # a block of a page
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -134,8 +135,12 @@ def test_a_face_shows_what_is_public(package):
 
 
 def test_users_import_from_faces():
-    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / "README.md").read_text(), re.M | re.S)
-    sources = {f"README.md, block {i}": block for i, block in enumerate(blocks)}
+    sources = {
+        f"{page.name}, block {i}": block
+        for page in [ROOT / "README.md", *(ROOT / "examples" / "guides").glob("*.md")]
+        for i, block in enumerate(re.findall(PYTHON, page.read_text(), re.MULTILINE | re.DOTALL))
+    }
+    assert {"README.md, block 0", "recipes.md, block 0"} <= sources.keys()
     sources |= {str(path): path.read_text() for path in (ROOT / "examples").rglob("*.py")}
     deep = [
         f"{where} imports {imported}"
