@@ -95,7 +95,7 @@ class Notes(L.Callback):
         self.now = [trainer.current_epoch, batch_idx]
         self.batches.append(batch[1].tolist())
         for mixup in (c for c in trainer.callbacks if isinstance(c, ManifoldMixup)):
-            self.plans.append((*self.now, *plain(mixup.plan)))
+            self.plans.append((*self.now, *(plain(mixup.plan) or [None])))
 
     def on_before_backward(self, *_):
         if self.now == self.kill:
@@ -103,7 +103,11 @@ class Notes(L.Callback):
 
 
 def plain(plan):
-    return plan.layer, float(plan.lam).hex(), plan.partner.tolist()
+    return plan and (
+        plan.layer,
+        [x.hex() for x in plan.lam.view(-1).tolist()],
+        plan.partner.tolist(),
+    )
 
 
 def train(folder, name, *callbacks, resume=None, kill=None, every=None, module=None, **kwargs):
@@ -162,6 +166,33 @@ def test_every_checkpoint_of_a_run_leads_to_its_end(tmp_path, settings, layers):
     whole = train(tmp_path, "whole", mixup(layers), **settings)
     for path in sorted(tmp_path.glob("whole/step=*.ckpt")):
         rest = train(tmp_path, path.stem, mixup(layers), resume=path, **settings)
+        assert_one_run(whole, rest)
+
+
+SCHEDULES = {
+    "now and then": {"prob": 0.5},
+    "other strengths": {"alpha": {0: 1.0, 1: 0.3}, "prob": {0: 1.0, 1: 0.5}},
+    "until": {"stop": 0.7},
+    "settled": {"settle": 0.8},
+    "settled by a logged gap": {"settle": 0.8, "gap": "gap"},
+    "own labels": {"labels": "own"},
+}
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_goes_on_where_it_was(tmp_path, name):
+    class Validated(Resumable):
+        def validation_step(self, batch, batch_idx):
+            self.log("gap", float(self(batch[0]).sum().sin()), batch_size=1)
+
+    def scheduled():
+        return ManifoldMixup(**{"layers": NAMED, "seed": SEED, **SCHEDULES[name]})
+
+    often = {"every": 3, "limit_val_batches": 2, "val_check_interval": 2}
+    whole = train(tmp_path, "whole", scheduled(), module=Validated(), **often)
+    assert ("own" in name) == all(len(plan) > 3 for plan in whole["plans"])
+    for path in sorted(tmp_path.glob("whole/step=*.ckpt")):
+        rest = train(tmp_path, path.stem, scheduled(), module=Validated(), resume=path, **often)
         assert_one_run(whole, rest)
 
 
