@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import cache
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -38,6 +39,24 @@ def inverse(partner: Tensor) -> Tensor:
     return torch.empty_like(everyone).scatter(0, partner.long(), everyone)
 
 
+def gathered(hidden: Tensor, partner: Tensor) -> Tensor:
+    """h[π], which lies in memory as ``hidden`` does, for graphs."""
+    if hidden.is_contiguous():
+        return hidden.index_select(0, partner)
+    order = _order(hidden)
+    back = sorted(range(len(order)), key=order.__getitem__)
+    return hidden.permute(order).index_select(order.index(0), partner).permute(back)
+
+
+def gathered_into(out: Tensor, hidden: Tensor, partner: Tensor) -> Tensor:
+    """h[π], written into ``out``, which is shaped like ``hidden``."""
+    # a gather keeps no memory format, so it works on the dimensions as they lie in memory
+    order = _order(hidden)
+    lying = hidden.permute(order)
+    torch.index_select(lying, order.index(0), partner, out=out.permute(order))
+    return out
+
+
 def interpolate_partners(
     hidden: Tensor, lam: Tensor | float, partner: Tensor, *, adjoint: bool = False
 ) -> Tensor:
@@ -60,9 +79,42 @@ def interpolate_partners(
     if adjoint:
         partner = inverse(partner)
     if number is None:
-        return interpolate(hidden, _gathered(hidden, partner), lam)
+        return interpolate(hidden, gathered(hidden, partner), lam)
     mixed = _in_one_pass(hidden, number, partner)
     return _in_two_passes(hidden, number, partner) if mixed is None else mixed
+
+
+def weigh_partners(hidden: Tensor, own: Tensor, others: Tensor, partner: Tensor) -> Tensor:
+    """own·h + others·h[π] with a weight for each sample; not differentiable.
+
+    Args:
+        hidden: Shape (B, ...).
+        own: Shape (B,), on the device of ``hidden``.
+        others: Shape (B,), on the device of ``hidden``.
+        partner: π, shape (B,), on the device of ``hidden``.
+
+    Returns:
+        A fresh tensor with the shape and the strides of ``hidden``.
+    """
+    wide = torch.promote_types(hidden.dtype, torch.float32)  # half precision would round weights
+    shape = (-1, *[1] * (hidden.dim() - 1))
+    own, others = (weight.to(wide).reshape(shape) for weight in (own, others))
+    weighed = gathered(hidden, partner).to(wide) * others
+    return torch.addcmul(weighed, hidden.to(wide), own).to(hidden.dtype)
+
+
+def one_by_one(
+    function: type[torch.autograd.Function],
+    size: int,
+    in_dims: tuple[int | None, ...],
+    inputs: tuple[Any, ...],
+) -> tuple[Tensor, int]:
+    """What a function makes of each of what vmap gives it, stacked along dimension 0."""
+    each = [
+        [x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims, strict=True)]
+        for i in range(size)
+    ]
+    return torch.stack([function.apply(*one) for one in each]), 0
 
 
 def _in_one_kernel(hidden: Tensor, lam: float, partner: Tensor, *, adjoint: bool) -> Tensor | None:
@@ -112,21 +164,9 @@ def _in_two_passes(hidden: Tensor, lam: float, partner: Tensor) -> Tensor:
     # what comes out is no view, for the next layer may write into it
     if hidden.is_contiguous():
         mixed = hidden.index_select(0, partner)
-    else:  # a gather keeps no memory format, so it works on the dimensions as they lie in memory
-        mixed = torch.empty_like(hidden)
-        order = _order(hidden)
-        lying, out = hidden.permute(order), mixed.permute(order)
-        torch.index_select(lying, order.index(0), partner, out=out)
+    else:
+        mixed = gathered_into(torch.empty_like(hidden), hidden, partner)
     return mixed.lerp_(hidden, lam)
-
-
-def _gathered(hidden: Tensor, partner: Tensor) -> Tensor:
-    """h[π], which lies in memory as ``hidden`` does, for graphs."""
-    if hidden.is_contiguous():
-        return hidden.index_select(0, partner)
-    order = _order(hidden)
-    back = sorted(range(len(order)), key=order.__getitem__)
-    return hidden.permute(order).index_select(order.index(0), partner).permute(back)
 
 
 def _is_plain(hidden: Tensor) -> bool:

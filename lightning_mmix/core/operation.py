@@ -1,12 +1,15 @@
 """The mixing operation: every sample interpolated with its partner."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from lightning_mmix.core.kernels import interpolate_partners, inverse
+from lightning_mmix.core.kernels import interpolate_partners, inverse, one_by_one, weigh_partners
+from lightning_mmix.core.paste import mask_of, paste, paste_where
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.space import space_of
 
 
 def mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
@@ -20,7 +23,8 @@ def mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
 
     Args:
         hidden: Shape (B, ...), floating point or complex.
-        lam: λ, 0-d, in [0, 1]: the weight of the sample itself. No gradient flows to it.
+        lam: λ, 0-d or of shape (B,), in [0, 1]: the weight of the sample itself, the same for all
+            or its own. No gradient flows to it.
         partner: π, shape (B,): a permutation of ``range(B)``.
 
     Returns:
@@ -60,6 +64,42 @@ def mix_by(plan: MixPlan, hidden: Tensor) -> Tensor:
     return _mix(hidden, plan.lam, plan.partner)
 
 
+def paste_by(
+    plan: MixPlan, hidden: Tensor, dims: Sequence[int], edges: Tensor | None = None
+) -> Tensor:
+    """:func:`~lightning_mmix.core.paste.paste` as a plan says.
+
+    Args:
+        plan: The plan, with a box.
+        hidden: Shape (B, ...), floating point or complex.
+        dims: The dimensions of ``hidden`` that are its space.
+        edges: Those of the box, for a graph.
+
+    Returns:
+        The pasted batch, shaped like ``hidden``.
+
+    Raises:
+        TypeError: If ``hidden`` is integer, boolean, sparse or nested.
+        ValueError: If a shape does not fit.
+    """
+    _check(hidden, plan.lam, plan.partner)
+    if edges is None:
+        return pasted_by(plan, hidden, dims)
+    mask = mask_of(edges.to(hidden.device), space_of(hidden, dims))
+    return paste_where(hidden, mask, plan.partner.to(hidden.device), dims)
+
+
+def pasted_by(plan: MixPlan, target: Tensor, dims: Sequence[int]) -> Tensor:
+    """A target of any dtype, pasted as a plan says.
+
+    Args:
+        plan: The plan, with a box.
+        target: Shape (B, ...).
+        dims: The dimensions of ``target`` that are its space.
+    """
+    return paste(target, plan.region_in(space_of(target, dims)), plan.partner, dims)
+
+
 def check_plan(plan: MixPlan) -> None:
     """Look at the values of a plan that was made by hand.
 
@@ -74,6 +114,8 @@ def check_plan(plan: MixPlan) -> None:
 
 def _mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
     is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
+    if isinstance(lam, Tensor) and lam.dim():
+        return _mix_each(hidden, lam, partner)
     function = _TraceableMix if is_traced else _Mix
     mixed: Tensor = function.apply(hidden, lam, partner.to(hidden.device))
     return mixed
@@ -113,11 +155,35 @@ class _TraceableMix(torch.autograd.Function):
     def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
         if in_dims[1:] == (None, None):
             return _TraceableMix.apply(inputs[0].movedim(in_dims[0], 1), *inputs[1:]), 1
-        one = [
-            [x if dim is None else x.select(dim, i) for x, dim in zip(inputs, in_dims, strict=True)]
-            for i in range(info.batch_size)
-        ]
-        return torch.stack([_TraceableMix.apply(*each) for each in one]), 0
+        return one_by_one(_TraceableMix, info.batch_size, in_dims, inputs)
+
+
+def _mix_each(hidden: Tensor, lam: Tensor, partner: Tensor) -> Tensor:
+    lam = lam.to(hidden.device, non_blocking=hidden.device.type != "cpu")
+    mixed: Tensor = _MixEach.apply(hidden, lam, 1 - lam, partner.to(hidden.device))
+    return mixed
+
+
+class _MixEach(torch.autograd.Function):
+    """A weight for each sample: a·h + b·h[π], whose adjoint is a·g + b[π⁻¹]·g[π⁻¹]."""
+
+    @staticmethod
+    def forward(hidden: Tensor, own: Tensor, others: Tensor, partner: Tensor) -> Tensor:
+        return weigh_partners(hidden, own, others, partner)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 - torch's signature
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        own, others, partner = ctx.saved_tensors
+        back = inverse(partner)
+        return _MixEach.apply(grad, own, others[back], back), None, None, None
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], *inputs: Any) -> tuple[Tensor, int]:
+        return one_by_one(_MixEach, info.batch_size, in_dims, inputs)
 
 
 def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
@@ -129,10 +195,11 @@ def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
             f"expected a floating-point hidden state, but got {hidden.dtype}; "
             "did you mean the layer that embeds it?"
         )
-    if isinstance(lam, Tensor) and (lam.dim() != 0 or lam.requires_grad):
+    is_each = isinstance(lam, Tensor) and lam.dim() > 0
+    if isinstance(lam, Tensor) and (lam.requires_grad or (is_each and lam.shape != partner.shape)):
         raise ValueError(
-            f"expected a 0-d lam without gradient, but got shape {tuple(lam.shape)}"
-            f"{' with gradient' if lam.requires_grad else ''}"
+            f"expected a 0-d lam, or one for each sample, without gradient, but got shape "
+            f"{tuple(lam.shape)}{' with gradient' if lam.requires_grad else ''}"
         )
     if hidden.dim() == 0 or partner.shape != hidden.shape[:1]:
         raise ValueError(
@@ -143,8 +210,11 @@ def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
 
 def _check_values(lam: Tensor | float, partner: Tensor) -> None:
     # looking at values on an accelerator, or under a transform, would be a synchronisation
-    if (not isinstance(lam, Tensor) or _is_readable(lam)) and not 0 <= float(lam) <= 1:
-        raise ValueError(f"expected lam in [0, 1], but got {float(lam)}")
+    numbers = [lam] if not isinstance(lam, Tensor) else [0.0]
+    if isinstance(lam, Tensor) and _is_readable(lam):
+        numbers = lam.reshape(-1).tolist()
+    if wrong := [number for number in numbers if not 0 <= number <= 1]:
+        raise ValueError(f"expected lam in [0, 1], but got {wrong[0]}")
     size = len(partner)
     everyone = torch.arange(size, dtype=partner.dtype, device="cpu")
     if _is_readable(partner) and not torch.equal(partner.sort().values, everyone):

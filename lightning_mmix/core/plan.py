@@ -13,6 +13,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_mmix.core.paste import Region, Space, region
+
 Kind = Literal["mixup", "cutmix"]
 Labels = Literal["paired", "own"]
 
@@ -24,23 +26,24 @@ _TAKEN_ALONG = 2**16  # bytes
 class MixPlan:
     """One mixing: ``hidden`` of ``layer`` becomes ``lam * hidden + (1 - lam) * hidden[partner]``.
 
-    With a ``box`` it is CutMix (Yun et al., 2019): within a box the partner's positions take the
-    place of the sample's own.
+    With a ``box`` it is CutMix (Yun et al., 2019), which pastes the partner's positions in a box.
 
     Attributes:
         layer: The name of the mixed layer, or ``"input"``.
-        lam: λ, 0-d, in [0, 1]: the weight of the sample itself. Of a box it is nominal until the
-            layer has run: 1 - λ is the share of a box that lies within the borders. Of shape (B,),
-            a weight for each sample, if the loss is that of the sample's own label.
+        lam: λ, 0-d, in [0, 1]: the weight of the sample itself. Of a box it is nominal as long as
+            there is no ``region``. Of shape (B,), one for each sample, if the loss is that of the
+            sample's own label.
         partner: π, shape (B,), int64: a permutation of ``range(B)``.
         box: Shape (3,), float64, in [0, 1): where the centre of the box lies, relative to the
             size, in up to three dimensions of space; None for an interpolation.
+        region: The box in whole positions, of which λ is the real one, once the layer has run.
     """
 
     layer: str
     lam: Tensor
     partner: Tensor
     box: Tensor | None = None
+    region: Region | None = None
 
     @property
     def kind(self) -> Kind:
@@ -51,6 +54,28 @@ class MixPlan:
     def labels(self) -> Labels:
         """Whether the loss takes both labels (``"paired"``) or the sample's ``"own"`` alone."""
         return "own" if self.lam.dim() else "paired"
+
+    def at(self, space: Space, input_space: Space | None = None) -> "MixPlan":
+        """The plan with its box in whole positions and the real λ of it.
+
+        Args:
+            space: (N_1, ..., N_D), D in 1 to 3: the sizes of the space of the layer's output.
+            input_space: Those of the batch's input, if they are known.
+        """
+        found = replace(self.region_in(space), input_space=input_space)
+        lam = torch.tensor(found.lam, dtype=torch.float64, device="cpu")
+        return replace(self, lam=lam, region=found)
+
+    def region_in(self, space: Space) -> Region:
+        """The box in whole positions of a space of these sizes."""
+        if self.box is None:
+            raise ValueError("expected a plan with a box, but got one of mixup")
+        return region(self.nominal, self.box.tolist(), space)
+
+    @property
+    def nominal(self) -> float:
+        """The λ that was drawn, also once a box has a real one."""
+        return float(self.lam) if self.region is None else self.region.nominal
 
     def to(self, device: torch.device) -> "MixPlan":
         """The plan with what has a row for each sample on ``device``, sent without waiting.
@@ -121,8 +146,7 @@ def draw(
     λ is drawn in float64 and folded to max(λ, 1 - λ): with a random partner the mixed batches of
     (λ, π) and of (1 - λ, π⁻¹) are the same set, so the training loss keeps its distribution, and
     the sample itself stays the dominant one. For CutMix λ stays as it was drawn, since
-    :func:`~lightning_mmix.core.paste.region` does the same to a box, with the side ratio
-    (1 - λ)^(1/D) and a uniform centre, clipped at the border (Yun et al., 2019, section 3.1).
+    :func:`~lightning_mmix.core.paste.region` does the same to a box; its centre is uniform.
 
     **Own labels.** A loss that is a sum over samples, Σ L(f_i, y_i), has with both labels the mean
     E[λ·Σ L(f_i, y_i)] + E[(1 - λ)·Σ L(f_i, y_π(i))]. In the second term exchange the names of

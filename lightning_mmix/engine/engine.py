@@ -33,7 +33,6 @@ class Engine:
     Attributes:
         model: The module as the user wrote it.
         settings: What the user decided.
-        plan: The plan of the current or last batch, None before the first or when unmixed.
         layers_: After the first batch, the eligible layers, in the order of the forward pass.
         epoch: The epoch.
         batch_idx: The position of the next batch within the epoch.
@@ -44,7 +43,7 @@ class Engine:
     def __init__(self, model: nn.Module, settings: Settings, host: Host) -> None:
         self.model = unwrapped(model)
         self.settings = settings
-        self.plan: MixPlan | None = None
+        self._plan: MixPlan | None = None
         self.layers_: list[str] | None = None
         self.epoch = self.batch_idx = 0
         self.gap: float | None = None
@@ -61,6 +60,15 @@ class Engine:
         self._watcher = Watcher(host, settings)
         if settings.layers != "auto" and not self._schedule.never_mixes:
             select(self.model, settings.layers)  # a misspelt name is told before anything runs
+
+    @property
+    def plan(self) -> MixPlan | None:
+        """The plan of the current or last batch, None before the first or when unmixed.
+
+        λ of a box is nominal until the layer has run.
+        """
+        step = self.step
+        return step.realised if step is not None and step.fired else self._plan
 
     @property
     def step(self) -> Step | None:
@@ -113,14 +121,14 @@ class Engine:
             rank=self._rank,
         )
         if plan is not None:
-            self.plan = plan.to(targets[0].device)
-            self._lend(gates, self.plan, batch, targets)
-        return self.plan
+            self._plan = plan.to(targets[0].device)
+            self._lend(gates, self._plan, batch, targets)
+        return self._plan
 
     def skip(self) -> None:
         """Leave a batch as it is."""
         self.end()
-        self.plan = None
+        self._plan = None
 
     def attach(self, batch: Any, targets: Sequence[Tensor]) -> Gates | None:
         """Choose the layers and attach their gates, unless that was done.
@@ -155,6 +163,7 @@ class Engine:
 
     def end(self) -> Step | None:
         """Let nothing mix any more, give the batch back, and return the step that is over."""
+        self._plan = self.plan
         return None if self._gates is None else self._gates.disarm()
 
     def report(self, step: Step) -> None:

@@ -3,10 +3,11 @@
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from torch import Tensor, nn
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from lightning_mmix.core.kernels import interpolate
 from lightning_mmix.core.layers import select
@@ -14,6 +15,8 @@ from lightning_mmix.core.operation import check_plan
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import is_paired
 from lightning_mmix.pairing.gates import Gates
+from lightning_mmix.pairing.lending import pasted_as
+from lightning_mmix.pairing.refusals import idle_layer
 from lightning_mmix.pairing.step import Step
 
 _NOT_MIXED = (
@@ -40,16 +43,19 @@ def mixing(
         model: Any module. If it is compiled, its :class:`Gates`, made once for all steps: compiled
             code does not look at hooks that come later.
         plan: What to do; None to do nothing.
-        target: Shape (B, ...); it becomes a paired tensor until the context ends.
-        input: The floating-point input, needed if the plan's layer is ``"input"``: until the
-            context ends it holds the mixed data.
+        target: Shape (B, ...); it becomes a paired tensor until the context ends. With own labels
+            it stays as it is, and with a box, if it has a value for each position of the input, as
+            a mask, it takes the partner's values in the same box.
+        input: The input, needed if the plan's layer is ``"input"``: until the context ends it holds
+            the mixed data. With a box also needed for targets that have its positions.
 
     Yields:
         The target, paired.
 
     Raises:
-        ValueError: If there is no such layer, no input where one is needed, or a batch of another
-            size than the plan's.
+        ValueError: If there is no such layer, no input where one is needed, a batch of another
+            size than the plan's, or a box and no space for it; if a target was pasted and the layer
+            did not run.
 
     Example:
         >>> import torch
@@ -70,6 +76,8 @@ def mixing(
     try:
         step = gates.arm(Step(plan, gates.model), [] if target is None else [target], input)
         yield target
+        if step.pastes and not step.fired:
+            raise idle_layer(step)
         if not step.fired:
             warnings.warn(f"layer {name!r} did not run, so {_NOT_MIXED}", stacklevel=3)
     finally:
@@ -84,16 +92,22 @@ def mixed_loss(
     """λ·criterion(prediction, target) + (1 - λ)·criterion(prediction, target[partner]).
 
     The loss of Verma et al. (2019), equation 1, for any criterion, also one that is no linear
-    function of its target.
+    function of its target. With own labels it is the criterion of the sample's own target. With a
+    box, a target with a value for each position of the input takes the partner's in the box.
 
     Args:
         criterion: Takes prediction and target and returns a loss of any shape.
         prediction: What the criterion takes; the network's output for mixed hidden states.
         target: A tensor of shape (B, ...), or a container of such tensors.
-        plan: The plan that mixed the hidden states; None for the plain loss.
+        plan: The plan that mixed the hidden states; None for the plain loss. That of a box as its
+            layer was mixed.
 
     Returns:
         The mixed loss, shaped like the criterion's.
+
+    Raises:
+        ValueError: If the plan has a box and its layer hasn't run, or has other positions than a
+            target that is pasted.
 
     Example:
         >>> import torch
@@ -104,12 +118,28 @@ def mixed_loss(
         tensor(1.4643)
     """
     # the callback's paired target knows both sides already
-    if plan is None or is_paired(target):
+    if plan is None or plan.labels == "own" or is_paired(target):
         return criterion(prediction, target)
-
-    def partners(leaf: Any) -> Any:
-        return leaf[plan.partner.to(leaf.device)] if isinstance(leaf, Tensor) else leaf
-
-    first = criterion(prediction, target)
-    second = criterion(prediction, tree_map(partners, target))
+    if plan.kind == "cutmix" and plan.region is None:
+        raise ValueError(
+            "expected the plan of a box as its layer was mixed, whose λ is the real one, but got "
+            "it as it was drawn; take the callback's plan, or use the target of mixing(model, "
+            "plan, y)"
+        )
+    own = tree_map(partial(_own, plan), target)
+    pairs = list(zip(tree_leaves(own), tree_leaves(target), strict=True))
+    first = criterion(prediction, own)
+    if all(mine is not leaf for mine, leaf in pairs if isinstance(leaf, Tensor)):
+        return first
+    second = criterion(prediction, tree_map(partial(_partners, plan), own, target))
     return interpolate(first, second, plan.lam)
+
+
+def _own(plan: MixPlan, leaf: Any) -> Any:
+    pasted = pasted_as(plan, leaf) if isinstance(leaf, Tensor) else None
+    return leaf if pasted is None else pasted
+
+
+def _partners(plan: MixPlan, own: Any, leaf: Any) -> Any:
+    is_own = own is leaf and isinstance(leaf, Tensor)
+    return leaf[plan.partner.to(leaf.device)] if is_own else own

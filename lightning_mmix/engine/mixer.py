@@ -13,6 +13,7 @@ from lightning_mmix.engine.engine import Engine
 from lightning_mmix.engine.host import Host
 from lightning_mmix.engine.schedule import Scheduled
 from lightning_mmix.engine.settings import Kinds, Settings
+from lightning_mmix.pairing.refusals import idle_layer
 
 
 class Mixer(Engine):
@@ -115,6 +116,8 @@ class Mixer(Engine):
         try:
             yield batch if target is None else target
             step = self.end()
+            if step is not None and step.pastes and not step.fired:
+                raise idle_layer(step)
             if step is not None:
                 self.report(step)
         finally:

@@ -89,7 +89,7 @@ class Watcher:
                 self._report_reads(step.notes.reads, gates, step.plan, batch, index)
         elif not step.fired:
             self.say(of_idle_layer(step.plan.layer), "idle")
-        elif self._host.pairs:
+        elif step.pairs:
             self._untrained = step.plan.layer
             if self._host.returns_loss:
                 self.report_epoch()

@@ -80,7 +80,8 @@ class MixedAccuracy(Mean):
     """The share of correct predictions, in [0, 1], of mixed batches too: 1 is best.
 
     A mixed sample counts λ if the prediction is its own label, and 1 - λ if it is its partner's, as
-    in the loss. Within a training step the callback's target tells; elsewhere give the plan.
+    in the loss. Within a training step the callback's target tells; elsewhere give the plan, that
+    of a box with its real λ.
 
     Args:
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
@@ -103,7 +104,11 @@ class MixedAccuracy(Mean):
     correct_sum: Tensor
 
     def update(self, preds: Tensor, target: Tensor, plan: MixPlan | None = None) -> None:
-        """Add predictions of shape (N, C, ...), labels of shape (N, ...) and what mixed them."""
+        """Add predictions of shape (N, C, ...), labels of shape (N, ...) and what mixed them.
+
+        Raises:
+            ValueError: If the plan is one of own labels.
+        """
         first, second, lam = _sides(target, plan)
         rows = self._samples(preds.detach(), first)
         total = lam * correct_sum(*rows)
@@ -231,7 +236,12 @@ class CalibrationError(Scalar, CalibrationBins):
 def _sides(target: Tensor, plan: MixPlan | None) -> tuple[Tensor, Tensor | None, float]:
     """Own labels, partners' labels, and the weight of the own ones."""
     if (pair := pair_of(target)) is not None:
-        return pair.first, pair.second, float(pair.step.plan.lam) if pair.step.fired else 1.0
+        return pair.first, pair.second, float(pair.step.lam) if pair.step.fired else 1.0
     if plan is None:
         return target, None, 1.0
+    if plan.labels == "own":
+        raise ValueError(
+            "labels='own' mixes each sample by its own weight and takes one label, so no accuracy "
+            "of both is meant; leave the plan out"
+        )
     return target, target[plan.partner.to(target.device)], float(plan.lam)

@@ -158,7 +158,7 @@ def mixes(tree: Any) -> Any:
     pair = pair_of(tree)
     if pair is None or pair.is_mixed or not pair.step.fired or is_opaque(tree, pair):
         return ordinary(tree)
-    return interpolate(pair.first, pair.second, pair.step.plan.lam)
+    return interpolate(pair.first, pair.second, pair.step.lam)
 
 
 def mix_gradients(step: Step, optimizer: Optimizer) -> None:

@@ -1,4 +1,4 @@
-"""Gates: the hooks that carry out a plan on a model, and what they borrow of its batch."""
+"""Gates: the hooks that carry out a plan on a model."""
 
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -11,20 +11,20 @@ from torch.utils.hooks import RemovableHandle
 from lightning_mmix.core.layers import INPUT, named_layers
 from lightning_mmix.core.operation import mix_by
 from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.space import Channels, channels_of_input, channels_of_layer
 from lightning_mmix.core.tracing import HOOK_GUARDS
 from lightning_mmix.core.trees import mapped, tensors
 from lightning_mmix.pairing.arguments import is_paired
-from lightning_mmix.pairing.pair import TARGET, Pair
-from lightning_mmix.pairing.partners import rows_of
+from lightning_mmix.pairing.lending import Pasting, borrow
 from lightning_mmix.pairing.refusals import (
     depends_on_target,
     no_hidden_state,
     passed_on,
-    refuse_target,
 )
 from lightning_mmix.pairing.step import Step
-from lightning_mmix.pairing.tensor import become_paired
 from lightning_mmix.watch.watched import plain
+
+Change = Callable[[Tensor, int], Tensor]
 
 
 class Gate:
@@ -37,6 +37,7 @@ class Gate:
     def __init__(self, name: str) -> None:
         self.name = name
         self.step: Step | None = None
+        self.channels = Channels()
 
     def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
         """Mix what the layer puts out, or leave it as it is."""
@@ -49,8 +50,7 @@ class Gate:
         if not is_traced:  # asked by a graph, it would be another
             _refuse_passed_on(self, module, output, size)
             output = output if self.step.notes is None else mapped(output, plain)
-        plan = self.step.traced if is_traced else self.step.plan
-        mixed = changed(module, output, size, partial(_mix_along, plan=plan))
+        mixed = self._mixed(self.step, module, output, is_traced=is_traced)
         if mixed is output:
             raise no_hidden_state(self.name, output, size)
         self.step.fired = True
@@ -59,7 +59,17 @@ class Gate:
         return mixed
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"name": self.name, "step": None}
+        return {"name": self.name, "step": None, "channels": self.channels}
+
+    def _mixed(self, step: Step, module: nn.Module, output: Any, *, is_traced: bool) -> Any:
+        size = step.plan.partner.shape[0]
+        if step.edges is None:
+            plan = step.traced if is_traced else step.plan
+            return changed(module, output, size, partial(_mix_along, plan=plan))
+        pasting = Pasting(self.name, step, step.edges, self.channels, is_traced=is_traced)
+        pasted = changed(module, output, size, pasting, states=pasting.of_states(module))
+        step.space = pasting.space
+        return pasted
 
 
 class Gates:
@@ -80,6 +90,7 @@ class Gates:
         modules = named_layers(model)
         self.model = model
         self.step: Step | None = None
+        self._channels: Channels | None = None
         self._gates = {name: Gate(name) for name in layers if name != INPUT}
         self._handles: list[RemovableHandle] = [
             # first, so that what other hooks record of the layer is mixed, too
@@ -96,7 +107,8 @@ class Gates:
         Args:
             step: The step.
             targets: The batch's targets, which become paired.
-            value: The batch's input, needed if the step's plan mixes it.
+            value: The batch's input, needed if the step's plan mixes it, or pastes a box: targets
+                that have a value for each position of it are then pasted, too, and not paired.
 
         Raises:
             ValueError: If the step's plan mixes a layer that has no gate.
@@ -109,7 +121,8 @@ class Gates:
             )
         self.step = step
         try:
-            borrow(step, targets, value)
+            channels = self._learn_channels(layer) if step.plan.kind == "cutmix" else Channels()
+            borrow(step, targets, value, channels)
         except BaseException:
             self.disarm()
             raise
@@ -137,35 +150,18 @@ class Gates:
             self._guards = False
             HOOK_GUARDS.release()
 
-
-def borrow(step: Step, targets: Sequence[Tensor], value: Tensor | None = None) -> None:
-    """Lend a step its batch: the very tensors change, until the step is closed.
-
-    Args:
-        step: The step; its plan says who is whose partner.
-        targets: Each of shape (B, ...): they become paired.
-        value: The input, of shape (B, ...). If the plan's layer is ``"input"`` its data is
-            exchanged for the mixed data.
-
-    Raises:
-        ValueError: If a tensor is not as long as the plan, the input is needed and missing, or a
-            target requires a gradient, is compressed or nested, or is the input.
-        TypeError: If the input to be mixed is not floating point.
-    """
-    if any(target is value for target in targets):
-        raise ValueError("the target is the input as well; give the one or the other a .clone()")
-    for target in targets:
-        refuse_target(target)
-    mixed = [_needed(value)] if step.plan.layer == INPUT else []
-    _refuse_other_sizes([*targets, *mixed], step.plan.partner.shape[0])
-    for tensor in mixed:
-        _exchange(step, tensor)
-    for target in targets:
-        _pair(step, target)
+    def _learn_channels(self, layer: str) -> Channels:
+        """Tell a gate of the channels of its layer, and return what is known of the input's."""
+        if self._channels is None:
+            self._channels = channels_of_input(self.model)
+        gate = self._gates.get(layer)
+        if gate is not None and gate.channels == Channels():
+            gate.channels = channels_of_layer(self.model, layer)
+        return self._channels
 
 
 def changed(
-    module: nn.Module, output: Any, size: int, change: Callable[[Tensor, int], Tensor]
+    module: nn.Module, output: Any, size: int, change: Change, *, states: Change | None = None
 ) -> Any:
     """What a layer puts out, with ``change`` made to its hidden states of a batch of ``size``.
 
@@ -175,17 +171,18 @@ def changed(
         size: B, the number of samples.
         change: Takes a hidden state and the dimension of the batch: 0, but for the states of an
             RNN, LSTM or GRU.
+        states: Takes the last states of one, if they are changed in another way.
 
     Returns:
         A copy, or ``output`` itself if it holds no hidden state or nothing is changed.
     """
     if isinstance(module, nn.RNNBase) and isinstance(output, tuple):
-        return _changed_recurrent(module, output, size, change)
+        return _changed_recurrent(module, output, size, change, states or change)
     return mapped(output, lambda leaf: change(leaf, 0) if _is_hidden(leaf, size) else leaf)
 
 
 def _changed_recurrent(
-    module: nn.RNNBase, output: Any, size: int, change: Callable[[Tensor, int], Tensor]
+    module: nn.RNNBase, output: Any, size: int, change: Change, change_state: Change
 ) -> Any:
     sequence, states = output
     if not isinstance(sequence, Tensor) or sequence.dim() != 3:
@@ -193,7 +190,7 @@ def _changed_recurrent(
     dim = 0 if module.batch_first else 1
     if sequence.shape[dim] != size or any(state.shape[1] != size for state in tensors(states)):
         return output
-    return change(sequence, dim), mapped(states, lambda state: change(state, 1))
+    return change(sequence, dim), mapped(states, lambda state: change_state(state, 1))
 
 
 def _is_hidden(leaf: Tensor, size: int) -> bool:
@@ -212,36 +209,3 @@ def _mix_along(hidden: Tensor, dim: int, plan: MixPlan) -> Tensor:
     if dim == 0:
         return mix_by(plan, hidden)
     return mix_by(plan, hidden.transpose(0, dim)).transpose(0, dim)
-
-
-def _needed(value: Tensor | None) -> Tensor:
-    if value is None:
-        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
-    return value
-
-
-def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
-    for tensor in tensors:
-        if tensor.shape[:1] != (size,):
-            raise ValueError(
-                f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
-                f"but got {tuple(tensor.shape)}"
-            )
-
-
-def _exchange(step: Step, value: Tensor) -> None:
-    mixed = mix_by(step.plan, value.detach())
-    step.lend(value, data=value.detach())
-    value.data = mixed
-    step.fired = True
-
-
-def _pair(step: Step, target: Tensor) -> None:
-    first = target.detach()
-    second = rows_of(first, step.plan.partner)
-    if step.side:
-        step.lend(target, data=first)
-        target.data = second
-    else:
-        step.lend(target)
-    become_paired(target, Pair(first, second, step, TARGET))

@@ -133,7 +133,7 @@ def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
     if pair.kind.is_data or not is_mix or not can_mix:
         return first.clone()
     pair.is_mixed = True
-    return interpolate(first, second, step.plan.lam)
+    return interpolate(first, second, step.lam)
 
 
 def is_opaque(tensor: Tensor, pair: Pair) -> bool:

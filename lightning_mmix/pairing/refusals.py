@@ -235,3 +235,11 @@ def unused_target(step: Step) -> ValueError:
         "index or path>, or use ManifoldMixupMixin; a loss without labels, as a GAN's, can't be "
         "mixed"
     )
+
+
+def idle_layer(step: Step) -> ValueError:
+    """The error of a step whose targets were pasted, and whose hidden state was not."""
+    return ValueError(
+        f"layer {step.plan.layer!r} did not run, but the target holds the partner's values in a "
+        "box; name layers that run in every step, or if the model is compiled make its gates first"
+    )

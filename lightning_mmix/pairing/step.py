@@ -2,12 +2,14 @@
 
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from lightning_mmix.core.paste import Space, edges_of
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.watch.notes import Notes
 from lightning_mmix.watch.watched import let_go
@@ -19,6 +21,11 @@ class Step:
     Attributes:
         plan: The plan.
         traced: The same with λ beside the partners, for graphs, which would wait for a number.
+        edges: Of the plan's box, if it has one, beside the partners, for graphs.
+        space: The sizes of the space of what the plan's layer puts out, if a box was pasted.
+        input_space: Those of the batch's input, if there is a box and the input is known.
+        pairs: Whether a target is paired: not with own labels, nor if all are pasted themselves.
+        pastes: Whether a target is pasted, so that the layer must run.
         fired: Whether the plan's layer has run and was mixed.
         closed: Whether the step is over; nothing is paired from then on.
         went_backward: Whether a gradient was taken of a value that knows both targets.
@@ -29,6 +36,10 @@ class Step:
             do. Once the layer has run, what was paired is that side, as an ordinary tensor.
     """
 
+    space: Space | None = None
+    input_space: Space | None = None
+    fired = closed = went_backward = gave_paired = pairs = pastes = False
+
     def __init__(
         self,
         plan: MixPlan,
@@ -36,23 +47,30 @@ class Step:
         notes: Notes | None = None,
         side: int | None = None,
     ) -> None:
-        self.plan = self.traced = plan
-        if plan.partner.device.type != "cpu":
-            device = plan.partner.device
-            dtype = torch.float32 if device.type == "mps" else plan.lam.dtype  # it has no float64
-            lam = plan.lam.to(device, dtype, non_blocking=True)
-            self.traced = MixPlan(plan.layer, lam, plan.partner)
-        self.fired = False
-        self.closed = False
-        self.went_backward = False
-        self.gave_paired = False
+        self.plan = plan
+        self.traced, self.edges = _beside_partners(plan)
         self.late: list[weakref.ref[Any]] = []
         self.side = side
         self.notes: Notes | None = None
         self.watch(notes)
+        self._realised: MixPlan | None = None
         self._model = model
         self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
         self._paired: list[tuple[weakref.ref[Tensor], type[Tensor]]] = []
+
+    @property
+    def realised(self) -> MixPlan:
+        """The plan with the λ that the layer was mixed with: of a box, the real one."""
+        if self.space is None:
+            return self.plan
+        if self._realised is None:
+            self._realised = self.plan.at(self.space, self.input_space)
+        return self._realised
+
+    @property
+    def lam(self) -> Tensor:
+        """The λ of the loss: that which the layer was mixed with."""
+        return self.realised.lam
 
     @property
     def is_mixing(self) -> bool:
@@ -149,6 +167,16 @@ def shares_memory(tensor: Tensor) -> bool:
 def shares_storage(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors lie on the same memory."""
     return _storage(first) == _storage(second)
+
+
+def _beside_partners(plan: MixPlan) -> tuple[MixPlan, Tensor | None]:
+    device, edges = plan.partner.device, None
+    if plan.box is not None:
+        edges = edges_of(plan.nominal, plan.box.tolist()).to(device, non_blocking=True)
+    if device.type == "cpu":
+        return plan, edges
+    dtype = torch.float32 if device.type == "mps" else plan.lam.dtype  # it has no float64
+    return replace(plan, lam=plan.lam.to(device, dtype, non_blocking=True)), edges
 
 
 def _is_observing() -> bool:

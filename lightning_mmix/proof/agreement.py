@@ -55,12 +55,13 @@ def agreement(trial: Trial, watching: Watching, enough: float = ENOUGH) -> Agree
     Returns:
         How far loss and gradients agree.
     """
-    layer, lam = trial.plan.layer, float(trial.plan.lam)
+    layer = trial.plan.layer
     try:
         mixed = trial.paired(watching)
         own, partners = trial.naive(partners=False), trial.naive(partners=True)
     except Exception as error:  # whatever the step may raise is a finding
         return Agreement(layer, problem=told_of(error))
+    lam = mixed.lam
     expected = lam * own.loss + (1 - lam) * partners.loss
     pairs = zip(own.gradients, partners.gradients, strict=True)
     gradients = [lam * first + (1 - lam) * second for first, second in pairs]

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mmix.batches.roles import find_mixable_input, find_targets
+from lightning_mmix.batches.roles import find_mixable_input, find_targets, recognised_input
 from lightning_mmix.batches.union import united
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.plan import MixPlan
@@ -32,12 +32,14 @@ class Outcome:
         sides: The losses for the sample's target and for the partner's, of a step that is paired.
         gradients: Of the loss, by each parameter; zero for one that it does not depend on.
         notes: What was noticed in a step that is paired.
+        lam: The weight of the sample's own target, 1 if it is the only one.
     """
 
     loss: float
     sides: tuple[float, float] | None = None
     gradients: Sequence[Tensor] = ()
     notes: Notes | None = None
+    lam: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ class Trial:
         if self.mixed is not None:
             return self._outcome(self.mixed, batch, step)
         outcome = self._outcome(self.run, batch, step, targets)
-        if outcome.sides is None:
+        if outcome.sides is None and step.pairs:
             raise unused_target(step)
         return outcome
 
@@ -111,7 +113,7 @@ class Trial:
     def _outcome(
         self, run: Callable[[Any], Any], batch: Any, step: Step, paired: Sequence[Tensor] = ()
     ) -> Outcome:
-        value = find_mixable_input(batch, self.input) if step.plan.layer == INPUT else None
+        value = self._value(batch)
         with untouched(self.gates.model), torch.enable_grad():
             self.gates.arm(step, paired, value)
             try:
@@ -122,9 +124,16 @@ class Trial:
                     raise ValueError(of_idle_layer(step.plan.layer))
                 pair = pair_of(loss)
                 sides = None if pair is None else (float(pair.first), float(pair.second))
-                return Outcome(float(loss), sides, self._gradients(loss), step.notes)
+                lam = 1.0 if self.plan.labels == "own" else float(step.lam)
+                return Outcome(float(loss), sides, self._gradients(loss), step.notes, lam)
             finally:
                 self.gates.disarm()
+
+    def _value(self, batch: Any) -> Tensor | None:
+        if self.plan.layer == INPUT:
+            return find_mixable_input(batch, self.input)
+        known = recognised_input(batch, self.input) if self.plan.kind == "cutmix" else []
+        return next(iter(known), None)
 
     def _gradients(self, loss: Tensor) -> list[Tensor]:
         if not self.parameters:

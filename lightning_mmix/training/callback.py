@@ -16,12 +16,11 @@ from lightning_mmix.engine.engine import Engine, seed_of
 from lightning_mmix.engine.schedule import Scheduled
 from lightning_mmix.engine.settings import Kinds, Settings
 from lightning_mmix.pairing.arguments import is_paired, mix_gradients
-from lightning_mmix.pairing.refusals import unused_target
+from lightning_mmix.pairing.refusals import idle_layer, unused_target
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.training.host import TrainerHost
 from lightning_mmix.training.progress import share_done
 from lightning_mmix.training.settling import Settling
-from lightning_mmix.training.trials import mixes_loss_itself
 
 
 class ManifoldMixup(Settling):
@@ -167,9 +166,13 @@ class ManifoldMixup(Settling):
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
-        if self._step is not None and self.fired and not is_paired(loss):
-            if pl_module.automatic_optimization and not mixes_loss_itself(pl_module):
-                raise unused_target(self._step)
+        step = self._step
+        if step is None or not pl_module.automatic_optimization:
+            return
+        if step.fired and step.pairs and not is_paired(loss):
+            raise unused_target(step)
+        if step.pastes and not step.fired:
+            raise idle_layer(step)
 
     @override
     def on_before_optimizer_step(
@@ -238,6 +241,5 @@ def _log(pl_module: LightningModule, plan: MixPlan, position: int) -> None:
 
 def _took_no_gradient(step: Step, pl_module: LightningModule) -> bool:
     # of manual optimisation; automatic has passed on_before_backward
-    if step.went_backward or not step.fired or pl_module.automatic_optimization:
-        return False
-    return not mixes_loss_itself(pl_module)
+    is_done = step.went_backward or not step.fired or pl_module.automatic_optimization
+    return step.pairs and not is_done

@@ -203,7 +203,7 @@ def _mixing_itself(trainer: Trainer, plan: MixPlan, engine: Engine, run: Any) ->
     (mixup,) = mixups_of(trainer)
 
     def mixed(batch: Any) -> Any:
-        engine.plan, mixup._engine = plan, engine
+        engine._plan, mixup._engine = plan, engine
         try:
             return run(batch)
         finally:

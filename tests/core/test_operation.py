@@ -168,7 +168,7 @@ def test_a_hidden_state_of_the_wrong_kind_is_refused(hidden, message):
     ("lam", "partner", "message"),
     [
         (1.5, PARTNER, r"expected lam in \[0, 1\], but got 1.5"),
-        (torch.rand(5), PARTNER, r"expected a 0-d lam without gradient, but got shape \(5,\)"),
+        (torch.rand(4), PARTNER, r"0-d lam, or one for each sample, .* but got shape \(4,\)"),
         (torch.tensor(0.5, requires_grad=True), PARTNER, "but got shape .* with gradient"),
         (0.5, torch.tensor([0, 0, 1, 2, 3]), r"expected a permutation of range\(5\)"),
         (0.5, PARTNER[:4], r"a partner of shape \(B,\), but got \(5, 3\) and \(4,\)"),

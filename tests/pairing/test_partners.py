@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from lightning_mmix.core.plan import MixPlan
-from lightning_mmix.pairing.gates import borrow
+from lightning_mmix.pairing.lending import borrow
 from lightning_mmix.pairing.step import Step
 
 PARTNER = torch.tensor([2, 3, 1, 0])  # which commutes with nothing below

@@ -5,7 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from lightning_mmix import mixed_loss
 from lightning_mmix.pairing.arguments import is_paired
-from lightning_mmix.pairing.gates import borrow
+from lightning_mmix.pairing.lending import borrow
 from lightning_mmix.pairing.pair import LatePair, pair_of
 
 LABELS = torch.tensor([0, 1, 2])

@@ -11,7 +11,7 @@ from torchvision import tv_tensors
 
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import is_paired
-from lightning_mmix.pairing.gates import borrow
+from lightning_mmix.pairing.lending import borrow
 from lightning_mmix.pairing.refusals import on_partners
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.pairing.tensor import Paired

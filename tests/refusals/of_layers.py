@@ -243,9 +243,12 @@ def integers_are_mixed():
     mixes(Y)
 
 
-@row("expected a 0-d lam without gradient, but got shape (6,)", "gives one λ a batch")
-def a_lam_for_each_sample_is_given():
-    mixes(lam=torch.rand(6))
+@row(
+    "expected a 0-d lam, or one for each sample, without gradient, but got shape (5,)",
+    "gives one λ a batch, or a sample",
+)
+def a_lam_too_few_is_given():
+    mixes(lam=torch.rand(5))
 
 
 @row("expected lam in [0, 1], but got 2.0", "corrects it")

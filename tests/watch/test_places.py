@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torchmetrics import Metric
 
-from lightning_mmix.pairing.gates import borrow
+from lightning_mmix.pairing.lending import borrow
 from lightning_mmix.watch.notes import Notes
 from lightning_mmix.watch.places import Place, is_in_metric, is_in_network
 

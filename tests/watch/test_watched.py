@@ -8,7 +8,7 @@ from torch import nn
 from torchmetrics import Metric
 
 from lightning_mmix.core.plan import MixPlan
-from lightning_mmix.pairing.gates import borrow
+from lightning_mmix.pairing.lending import borrow
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.watch.notes import Notes
 from lightning_mmix.watch.watched import Watched, let_go, plain, watch

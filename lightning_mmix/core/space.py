@@ -1,0 +1,107 @@
+"""Which dimensions of a hidden state are space, told by the sizes of parameters."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from lightning_mmix.core.layers import named_layers
+from lightning_mmix.core.trees import describe
+
+_MOST = 3  # dimensions of space
+
+
+class Channels(NamedTuple):
+    """What parameters tell of the channels of a hidden state.
+
+    Attributes:
+        shapes: Of the parameters whose first size may be the width, the nearest first.
+        are_convolved: Whether the nearest weight is that of a convolution along one dimension.
+    """
+
+    shapes: tuple[tuple[int, ...], ...] = ()
+    are_convolved: bool = False
+
+
+def channels_of_layer(model: nn.Module, name: str) -> Channels:
+    """What the parameters of a layer tell, or if it has none those of the nearest one before it."""
+    layer = named_layers(model)[name]
+    groups = list(_parameters_before(model, layer))
+    if any(True for _ in layer.parameters()):
+        groups.append([each for module in layer.modules() for each in _widths(module)])
+    nearest = groups[-1] if groups else []
+    weights = [each for group in groups for each in group if each.dim() > 1]
+    return _channels([tuple(each.shape) for each in reversed(nearest)], weights[-1:])
+
+
+def channels_of_input(model: nn.Module) -> Channels:
+    """What the first weight of a model tells: its second size is the width that it takes."""
+    # a first size of one is that of a position or a token, which is added for every sample
+    weights = [each for each in _known(model.parameters()) if each.dim() > 1 and len(each) > 1]
+    return _channels([tuple(each.shape[1:]) for each in weights[:1]], weights[:1])
+
+
+def space_dims(hidden: Tensor, channels: Channels, what: str) -> tuple[int, ...]:
+    """The dimensions of a hidden state that are neither samples nor channels.
+
+    Channels are dimension 1 or the last one, whichever is as wide as a parameter is long. If both
+    are, or neither, torch's convention decides: 1 of four and more dimensions, and of three if they
+    were convolved, (B, C, T); else the last, (B, T, C).
+
+    Args:
+        hidden: Shape (B, ...).
+        channels: What is known of the channels.
+        what: Whose hidden state it is, for an error: ``"layer 'net.0' puts out"``.
+
+    Raises:
+        ValueError: If there is no space, but one position, or there are more than three dimensions.
+    """
+    dims = hidden.dim()
+    space = tuple(range(2, dims) if _are_first(hidden, channels) else range(1, dims - 1))
+    if not 1 <= len(space) <= _MOST or all(hidden.shape[dim] == 1 for dim in space):
+        raise ValueError(
+            f"CutMix needs space, one to {_MOST} dimensions besides samples and channels, but "
+            f"{what} {describe(hidden)}; name another layer, or kind='mixup'"
+        )
+    return space
+
+
+def space_of(hidden: Tensor, dims: Sequence[int]) -> tuple[int, ...]:
+    """The sizes of these dimensions."""
+    return tuple(hidden.shape[dim] for dim in dims)
+
+
+def _are_first(hidden: Tensor, channels: Channels) -> bool:
+    first, last = hidden.shape[1:2], hidden.shape[-1:]
+    for shape in channels.shapes:
+        # what is added to each sample has its positions, too, as a table of them
+        is_first, is_last = shape[:1] == first, shape[:1] == last
+        if shape != hidden.shape[1:] and is_first != is_last:
+            return is_first
+    return hidden.dim() > 3 or channels.are_convolved
+
+
+def _channels(shapes: Sequence[tuple[int, ...]], weight: Sequence[Tensor]) -> Channels:
+    # one is the width of a slope, a scale or a token, and of one channel, which others may not have
+    wide = dict.fromkeys(shape for shape in shapes if shape and shape[0] != 1)
+    return Channels(tuple(wide), bool(weight) and weight[0].dim() == 3 and len(weight[0]) > 1)
+
+
+def _parameters_before(model: nn.Module, layer: nn.Module) -> Iterator[list[Tensor]]:
+    """Those of each module before a layer in the model's order, which doesn't hold the layer."""
+    for module in model.modules():
+        if module is layer:
+            return
+        has_own = any(True for _ in module.parameters(recurse=False))
+        if has_own and all(inner is not layer for inner in module.modules()):
+            yield _widths(module)
+
+
+def _widths(module: nn.Module) -> list[Tensor]:
+    """A module's own parameters; but those of a recurrent one are as long as its gates together."""
+    return [] if isinstance(module, nn.RNNBase) else _known(module.parameters(recurse=False))
+
+
+def _known(parameters: Iterator[nn.Parameter]) -> list[Tensor]:
+    return [parameter for parameter in parameters if not is_lazy(parameter)]

@@ -1,0 +1,222 @@
+"""Lending: what a step borrows of its batch, and how that changes until the step is over."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lightning_mmix.core.layers import INPUT
+from lightning_mmix.core.operation import mix_by, paste_by, pasted_by
+from lightning_mmix.core.paste import Space, mask_of, paste, paste_where
+from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.core.space import Channels, space_dims, space_of
+from lightning_mmix.pairing.pair import TARGET, Pair
+from lightning_mmix.pairing.partners import rows_of
+from lightning_mmix.pairing.refusals import refuse_target
+from lightning_mmix.pairing.step import Step
+from lightning_mmix.pairing.tensor import become_paired
+
+_UNKNOWN = Channels()
+
+
+def borrow(
+    step: Step,
+    targets: Sequence[Tensor],
+    value: Tensor | None = None,
+    channels: Channels = _UNKNOWN,
+) -> None:
+    """Lend a step its batch: the very tensors change, until the step is closed.
+
+    If the plan's layer is ``"input"`` the data of the input is exchanged for the mixed data.
+    Targets become paired; but those that have a value for each position of the input, as masks,
+    are pasted as the plan's box says, and with own labels all stay as they are.
+
+    Args:
+        step: The step; its plan says who is whose partner.
+        targets: Each of shape (B, ...).
+        value: The input, of shape (B, ...).
+        channels: What is known of the channels of the input.
+
+    Raises:
+        ValueError: If a tensor is not as long as the plan, the input is needed and missing, or has
+            no space for a box, or a target requires a gradient, is compressed or nested, or is the
+            input.
+        TypeError: If the input to be mixed is not floating point.
+    """
+    if any(target is value for target in targets):
+        raise ValueError("the target is the input as well; give the one or the other a .clone()")
+    for target in targets:
+        refuse_target(target)
+    mixed = [_needed(value)] if step.plan.layer == INPUT else []
+    _refuse_other_sizes([*targets, *mixed], step.plan.partner.shape[0])
+    if step.plan.kind == "cutmix" and value is not None:
+        step.input_space = _input_space(step, value, channels)
+    for tensor in mixed:
+        _exchange(step, tensor, channels)
+    for target in [] if step.plan.labels == "own" else targets:
+        dims = positions(target, step.input_space)
+        _paste(step, target, dims) if dims else _pair(step, target)
+
+
+class Pasting:
+    """Gives the hidden states of a layer their partners' positions.
+
+    Args:
+        name: The layer's.
+        step: The step, whose plan has a box.
+        edges: Of the box, beside the partners.
+        channels: What is known of the channels of the layer's output.
+        is_traced: Whether in a graph, which is to serve for any box.
+
+    Attributes:
+        space: The sizes of the space of what was pasted, None before.
+    """
+
+    def __init__(
+        self, name: str, step: Step, edges: Tensor, channels: Channels, *, is_traced: bool
+    ) -> None:
+        self.space: Space | None = None
+        self._name = name
+        self._step = step
+        self._edges = edges
+        self._channels = channels
+        self._is_traced = is_traced
+
+    def __call__(self, hidden: Tensor, dim: int) -> Tensor:
+        """Paste a hidden state with the samples along ``dim``."""
+        rows = hidden.transpose(0, dim) if dim else hidden
+        dims = space_dims(rows, self._channels, f"layer {self._name!r} puts out")
+        space = space_of(rows, dims)
+        if self.space is not None and space != self.space:
+            raise ValueError(
+                f"layer {self._name!r} puts out hidden states with {self.space} and {space} "
+                "positions, which a box cuts into different shares; mix another layer"
+            )
+        if self._step.pastes:
+            _refuse_other_positions(self._name, space, self._step.input_space)
+        self.space = space
+        edges = self._edges if self._is_traced else None
+        pasted = paste_by(self._step.plan, rows, dims, edges)
+        return pasted.transpose(0, dim) if dim else pasted
+
+    def of_states(self, module: nn.Module) -> Callable[[Tensor, int], Tensor] | None:
+        """How to paste the last states of a recurrent layer, after its sequence; None of others.
+
+        They belong to the last position, or to the first one if they came from the other side, and
+        come from whoever that position does.
+        """
+        if not isinstance(module, nn.RNNBase):
+            return None
+
+        return partial(self._paste_states, num_directions=2 if module.bidirectional else 1)
+
+    def _paste_states(self, states: Tensor, dim: int, num_directions: int) -> Tensor:
+        rows, plan = states.transpose(0, dim), self._step.plan
+        mask = mask_of(self._edges.to(states.device), self.space or ())
+        ends = torch.stack([mask[-1], mask[0]][:num_directions])
+        ends = ends.repeat(rows.shape[1] // num_directions)
+        return paste_where(rows, ends, plan.partner.to(states.device), (1,)).transpose(0, dim)
+
+
+def positions(target: Tensor, space: Space | None) -> tuple[int, ...]:
+    """The dimensions by which a target has a value, or several, for each position of the input.
+
+    Args:
+        target: Shape (B, ...).
+        space: The sizes of the input's space; None if they aren't known.
+
+    Returns:
+        Those behind the samples, of (B, *space, ...), or behind them and the channels, of
+        (B, C, *space); else none.
+    """
+    if space is None:
+        return ()
+    shape, dims = target.shape, len(space)
+    if shape[1 : 1 + dims] == space:
+        return tuple(range(1, 1 + dims))
+    return tuple(range(2, 2 + dims)) if shape[2:] == space else ()
+
+
+def pasted_as(plan: MixPlan, target: Tensor) -> Tensor | None:
+    """A target with its partner's values in the box of a plan whose layer has run.
+
+    Args:
+        plan: With a region.
+        target: Shape (B, ...).
+
+    Returns:
+        None if it has no value for each position of the input, so that it is to be paired.
+
+    Raises:
+        ValueError: If the layer has other positions than the target.
+    """
+    known = None if plan.region is None else plan.region.input_space
+    dims = positions(target, known)
+    if not dims or plan.region is None:
+        return None
+    _refuse_other_positions(plan.layer, plan.region.space, known)
+    return paste(target, plan.region, plan.partner, dims)
+
+
+def _needed(value: Tensor | None) -> Tensor:
+    if value is None:
+        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
+    return value
+
+
+def _refuse_other_positions(name: str, space: Space, input_space: Space | None) -> None:
+    if space != input_space:
+        raise ValueError(
+            f"layer {name!r} puts out {space} positions, and the target, which takes its partner's "
+            f"values in the same box, has {input_space}; mix layers=['input'] or a layer with as "
+            "many, or use kind='mixup'"
+        )
+
+
+def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
+    for tensor in tensors:
+        if tensor.shape[:1] != (size,):
+            raise ValueError(
+                f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
+                f"but got {tuple(tensor.shape)}"
+            )
+
+
+def _input_space(step: Step, value: Tensor, channels: Channels) -> Space | None:
+    if step.plan.layer == INPUT:
+        return space_of(value, space_dims(value, channels, "the input is"))
+    if value.dim() == 2 and not value.is_floating_point():  # of ids, which have no channels
+        return tuple(value.shape[1:])
+    try:
+        return space_of(value, space_dims(value, channels, "the input is"))
+    except ValueError:  # of its layer's space alone a target that is no mask may be paired
+        return None
+
+
+def _exchange(step: Step, value: Tensor, channels: Channels) -> None:
+    if step.plan.kind == "cutmix":
+        dims = space_dims(value, channels, "the input is")
+        mixed = paste_by(step.plan, value.detach(), dims)
+        step.space = step.input_space
+    else:
+        mixed = mix_by(step.plan, value.detach())
+    step.exchange(value, mixed)
+    step.fired = True
+
+
+def _paste(step: Step, target: Tensor, dims: tuple[int, ...]) -> None:
+    step.exchange(target, pasted_by(step.plan, target.detach(), dims))
+    step.pastes = True
+
+
+def _pair(step: Step, target: Tensor) -> None:
+    first = target.detach()
+    second = rows_of(first, step.plan.partner)
+    if step.side:
+        step.lend(target, data=first)
+        target.data = second
+    else:
+        step.lend(target)
+    become_paired(target, Pair(first, second, step, TARGET))
+    step.pairs = True
