@@ -54,6 +54,11 @@ class Site:
     advice: str = ""
 
     @property
+    def has_space(self) -> bool:
+        """Whether its hidden state has dimensions besides samples and channels."""
+        return self.shape is not None and len(self.shape) > 1
+
+    @property
     def may_be_mixed(self) -> bool:
         """Whether it is no cut for a reason that a training step may not share."""
         is_inexact = self.reason.startswith(("is bypassed", "runs", "is not used", "is the same"))

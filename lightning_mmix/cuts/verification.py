@@ -156,24 +156,24 @@ def probed(module: nn.Module, some: Iterable[Call], problems: list[Exception]) -
     return unsure
 
 
-def chosen_automatically(probe: Probe, *, input_mixes: bool = True) -> list[str]:
+def chosen_automatically(probe: Probe, refused: Collection[str] = ()) -> list[str]:
     """Choose layers as the paper does, by :func:`~.sites.choose`.
 
     Args:
         probe: Of the network.
-        input_mixes: Whether the input of its batches can be mixed.
+        refused: The names of those, or the input, that can't be mixed for another reason.
 
     Raises:
-        ValueError: If the network has no cut.
+        ValueError: If the network has no other cut.
     """
-    refused = set() if input_mixes else {INPUT}
-    while names := choose({n: site for n, site in probe.sites.items() if n not in refused}):
+    left_out = set(refused)
+    while names := choose({n: site for n, site in probe.sites.items() if n not in left_out}):
         probe.confirm(names)
         # what can't be told is not chosen, either
         unsure = {name for name in names if not probe.sites[name].is_cut}
         if not unsure:
             return names
-        refused |= unsure
+        left_out |= unsure
     raise ValueError(f'layers="auto" found no layer {_why_no_layer(probe.sites)}')
 
 

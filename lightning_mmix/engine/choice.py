@@ -1,6 +1,6 @@
 """The choice of the eligible layers: by themselves or by name, and verified."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -85,7 +85,7 @@ def choose_layers(
     """
     layers, path = settings.layers, settings.input
     if layers == "auto":
-        return _told_by_the_first(host, model, batch, targets, path)
+        return _told_by_the_first(host, model, batch, targets, settings)
     if len(targets[0]) < 2:
         return None
     weights = select(model, layers)
@@ -100,7 +100,10 @@ def choose_layers(
         )
         return Choice(_plain(layers), weights, {})
     with host.running():
-        return Choice(_plain(layers), weights, verified(probe, weights))
+        sites = verified(probe, weights)
+    if "cutmix" in settings.kinds:
+        _refuse_without_space(sites.values())
+    return Choice(_plain(layers), weights, sites)
 
 
 def survey(
@@ -166,8 +169,9 @@ def found_in(choice: Choice, batch: Any, targets: Sequence[Tensor], path: Path |
 
 
 def _told_by_the_first(
-    host: Host, model: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None
+    host: Host, model: nn.Module, batch: Any, targets: Sequence[Tensor], settings: Settings
 ) -> Choice | None:
+    path, pastes = settings.input, "cutmix" in settings.kinds
     try:
         probe = host.probe(model, batch, targets, path) if len(targets[0]) > 1 else None
     except NoForwardError as error:
@@ -178,7 +182,7 @@ def _told_by_the_first(
     with host.running():
         names = None
         if probe is not None and host.rank == 0:
-            names = _chosen(probe, batch, path)
+            names = _chosen(probe, batch, path, needs_space=pastes)
         names = host.tell(names)
         if names is None:
             return None
@@ -186,14 +190,29 @@ def _told_by_the_first(
         return Choice("auto", select(model, names), sites)
 
 
-def _chosen(probe: Probe, batch: Any, path: Path | None) -> list[str]:
+def _chosen(probe: Probe, batch: Any, path: Path | None, *, needs_space: bool = False) -> list[str]:
+    flat = {n for n, site in probe.sites.items() if not site.has_space} if needs_space else set()
     try:
-        return chosen_automatically(probe, input_mixes=_input_mixes(batch, path))
+        return chosen_automatically(probe, flat if _input_mixes(batch, path) else {INPUT, *flat})
     except ValueError as error:
+        if any(probe.sites[name].is_cut for name in flat):
+            raise ValueError(
+                "layers=\"auto\" found no layer with space, which CutMix needs; use kind='mixup'"
+            ) from None
         if recognised_input(batch, path):
             raise
         hint = "no input was recognised, so it was left out: input=<key, index or path>"
         raise ValueError(f"{error}; {hint}") from None
+
+
+def _refuse_without_space(sites: Iterable[Site]) -> None:
+    for site in sites:
+        if site.shape is not None and not site.has_space:
+            where = "the input is" if site.name == INPUT else f"layer {site.name!r} puts out"
+            raise ValueError(
+                f"CutMix needs space, one to three dimensions besides samples and channels, but "
+                f"{where} {('B', *site.shape)}; name layers with space, or kind='mixup'"
+            )
 
 
 def _input_mixes(batch: Any, path: Path | None) -> bool:

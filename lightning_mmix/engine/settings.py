@@ -43,6 +43,12 @@ class Settings:
         """When to mix, and how strongly."""
         return Schedule(self.alpha, self.prob, self.stop, self.settle)
 
+    @property
+    def kinds(self) -> list[str]:
+        """The kinds of mixing that may be drawn."""
+        weights = self.recipe(1.0, 1.0, {INPUT: 1.0}).kinds
+        return [kind for kind, weight in weights.items() if weight > 0]
+
     def recipe(self, alpha: float, prob: float, layers: Mapping[str, float]) -> Recipe:
         """What plans are drawn from at some time of the training.
 

@@ -25,7 +25,8 @@ def beside_custom_function(func: Function) -> ValueError:
     return ValueError(
         f"{func.__name__} stands next to a custom autograd.Function in the loss, where a mixed "
         "target is exact only if the Function takes the network's output itself, and its result is "
-        "only summed, averaged or scaled; use ManifoldMixupMixin or mixed_loss instead"
+        "only summed, averaged or scaled; use labels='own', ManifoldMixupMixin or mixed_loss "
+        "instead"
     )
 
 
@@ -41,7 +42,8 @@ def of_unequal_length(first: Sequence[Any], second: Sequence[Any]) -> ValueError
     """The error of a function that gives more tensors for one side than for the other."""
     return ValueError(
         f"at {current_place()} a sample's own label gives {len(first)} tensors and its partner's "
-        f"{len(second)}, so they can't be mixed one by one; use ManifoldMixupMixin or mixed_loss"
+        f"{len(second)}, so they can't be mixed one by one; use labels='own', "
+        "ManifoldMixupMixin or mixed_loss"
     )
 
 
@@ -72,7 +74,8 @@ def under_transform(func: Function) -> ValueError:
     """The error of a loss within torch.func's grad, jacrev, vmap and the like."""
     return ValueError(
         f"{func.__name__} takes a mixed target within a transform of torch.func, which can't "
-        "follow it; use torch.autograd.grad, ManifoldMixupMixin or mixed_loss instead"
+        "follow it; use torch.autograd.grad, labels='own', ManifoldMixupMixin or "
+        "mixed_loss instead"
     )
 
 
@@ -105,7 +108,7 @@ def on_partners(func: Function, args: Any, kwargs: Any) -> Any:
             f"{func.__name__.strip('_')} at {current_place()} fails for the partner's label, for "
             f"which the loss is computed as well ({first_line(error)}): it takes a size or number "
             "that was read from the sample's own label; keep that a tensor, or use "
-            "ManifoldMixupMixin or mixed_loss"
+            "labels='own', ManifoldMixupMixin or mixed_loss"
         ) from error
 
 
@@ -218,8 +221,9 @@ def depends_on_target(name: str, output: Any, size: int) -> ValueError:
     return ValueError(
         f"the hidden state of layer {name!r} follows from the target, so it can't be mixed: if the "
         "network takes labels, or inputs made by them, mix layers=['input'] or a layer that runs "
-        "before, or use ManifoldMixupMixin or mixed_loss; if input and target are cut from one "
-        "tensor, return two entries from on_after_batch_transfer, the target a .clone()"
+        "before, or use labels='own', ManifoldMixupMixin or mixed_loss; if input and target are "
+        "cut from one tensor, return two entries from on_after_batch_transfer, the target a "
+        ".clone()"
     )
 
 
@@ -232,7 +236,8 @@ def unused_target(step: Step) -> ValueError:
     return ValueError(
         f"the hidden state of layer {step.plan.layer!r} was mixed, but the loss was not, since it "
         f"does not use the batch's target: use y itself, {own}, or name {other}, target=<key, "
-        "index or path>, or use ManifoldMixupMixin; a loss without labels, as a GAN's, can't be "
+        "index or path>, or use labels='own' or ManifoldMixupMixin; a loss without labels, as a "
+        "GAN's, can't be "
         "mixed"
     )
 

@@ -55,7 +55,7 @@ def agreement(trial: Trial, watching: Watching, enough: float = ENOUGH) -> Agree
     Returns:
         How far loss and gradients agree.
     """
-    layer = trial.plan.layer
+    layer = trial.plan.layer + (" (cutmix)" if trial.plan.kind == "cutmix" else "")
     try:
         mixed = trial.paired(watching)
         own, partners = trial.naive(partners=False), trial.naive(partners=True)

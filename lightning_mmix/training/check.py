@@ -164,6 +164,11 @@ class _Checker(Callback):
 
 def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: ManifoldMixup) -> Check:
     settings = mixup.settings
+    if settings.labels == "own":
+        raise ValueError(
+            "with labels='own' the loss is that of the target as it is, so there is nothing to "
+            "prove; `lightning-mmix layers` lists what can be mixed"
+        )
     targets = find_targets(batch, settings.target)
     with mixup.engine_of(trainer, module) as engine:
         gates = engine.attach(batch, targets)
@@ -171,8 +176,9 @@ def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: Manif
             raise ValueError("expected a batch of two or more samples, but got one")
         with unheard(module, trainer):
             agreements = [
-                _agreement(trainer, _plan(name, targets[0]), engine, gates, batch)
+                _agreement(trainer, _plan(name, targets[0], kind), engine, gates, batch)
                 for name in engine.layers_ or []
+                for kind in settings.kinds
             ]
     sentences: dict[Any, str] = {}
     for what, sentence in _sentences(agreements, batch, settings):
@@ -230,8 +236,9 @@ def _sentences(
         yield "unknown", f"at {layers} the step differs from the naive form; {_UNKNOWN}"
 
 
-def _plan(layer: str, target: Tensor) -> MixPlan:
+def _plan(layer: str, target: Tensor, kind: str) -> MixPlan:
     order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
     partner = torch.empty_like(order)
     partner[order] = order.roll(1)  # nobody is their own
-    return MixPlan(layer, torch.tensor(LAM), partner).to(target.device)
+    box = torch.full((3,), 0.5, dtype=torch.float64) if kind == "cutmix" else None
+    return MixPlan(layer, torch.tensor(LAM), partner, box).to(target.device)

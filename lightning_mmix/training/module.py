@@ -179,8 +179,10 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
     @mixes_loss
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         logits, y = self(self._find_input(batch)), self._find_targets(batch)[0]
-        loss = mixed_loss(self.criterion, logits, y, self._plan)
-        self.train_accuracy.update(logits, y, self._plan)
+        plan = self._plan
+        loss = mixed_loss(self.criterion, logits, y, plan)
+        is_paired = plan is not None and plan.labels == "paired"
+        self.train_accuracy.update(logits, y, plan if is_paired else None)
         self.log("train/loss", loss, prog_bar=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return loss

@@ -73,8 +73,8 @@ def of_reads(reads: Iterable[Note], deviation: float | None) -> str:
         effect = "the loss for the partner's is not finite"
     return (
         f"a Python value or array was made from the target ({places}), which is that of the "
-        f"sample's own label, so {effect}; keep it a tensor, or use ManifoldMixupMixin or "
-        "mixed_loss"
+        f"sample's own label, so {effect}; keep it a tensor, or use labels='own', "
+        "ManifoldMixupMixin or mixed_loss"
     )
 
 

@@ -193,18 +193,20 @@ def samples_are_dropped_by_their_labels():
 
 
 FOLLOWS = (
-    "the hidden state of layer 'a' follows from the target: if the network takes labels beside its "
-    "input, mix a layer that runs before them, or use ManifoldMixupMixin or mixed_loss, where it "
-    "gets the sample's own; if its input is cut from the target's own tensor, make them two "
-    "entries of the batch in on_after_batch_transfer, the target a .clone()"
+    "the hidden state of layer 'a' follows from the target: if the network takes labels beside "
+    "its input, mix a layer that runs before them, or use labels='own', ManifoldMixupMixin or "
+    "mixed_loss, where it gets the sample's own; if its input is cut from the target's own "
+    "tensor, make them two entries of the batch in on_after_batch_transfer, the target a "
+    ".clone()"
 )
 
 
 @row(
     "the hidden state of layer 'a' follows from the target, so it can't be mixed: if the "
     "network takes labels, or inputs made by them, mix layers=['input'] or a layer that runs "
-    "before, or use ManifoldMixupMixin or mixed_loss; if input and target are cut from one "
-    "tensor, return two entries from on_after_batch_transfer, the target a .clone()",
+    "before, or use labels='own', ManifoldMixupMixin or mixed_loss; if input and target are "
+    "cut from one tensor, return two entries from on_after_batch_transfer, the target a "
+    ".clone()",
     "gives the batch two entries",
 )
 def input_and_target_are_cut_from_one_tensor():
@@ -214,8 +216,9 @@ def input_and_target_are_cut_from_one_tensor():
 @row(
     "the hidden state of layer 'a' follows from the target, so it can't be mixed: if the "
     "network takes labels, or inputs made by them, mix layers=['input'] or a layer that runs "
-    "before, or use ManifoldMixupMixin or mixed_loss; if input and target are cut from one "
-    "tensor, return two entries from on_after_batch_transfer, the target a .clone()",
+    "before, or use labels='own', ManifoldMixupMixin or mixed_loss; if input and target are "
+    "cut from one tensor, return two entries from on_after_batch_transfer, the target a "
+    ".clone()",
     "names an earlier layer, or uses the mixin",
 )
 def the_network_takes_the_labels_as_a_condition():

@@ -12,8 +12,8 @@ from refusals.table import ONCE, X, Y, paired, row, train
 UNUSED = (
     "the hidden state of layer 'net.0' was mixed, but the loss was not, since it does not use "
     "the batch's target: use y itself, no copy or number of it (torch.tensor(y), Variable(y), "
-    "y.numpy()), or name what it uses, target=<key, index or path>, or use ManifoldMixupMixin; "
-    "a loss without labels, as a GAN's, can't be mixed"
+    "y.numpy()), or name what it uses, target=<key, index or path>, or use labels='own' or "
+    "ManifoldMixupMixin; a loss without labels, as a GAN's, can't be mixed"
 )
 
 
@@ -43,8 +43,8 @@ def a_step_that_optimises_by_hand_takes_no_label():
 @row(
     "the hidden state of layer 'net.0' was mixed, but the loss was not, since it does not use "
     "the batch's target: use y itself, and no number or array (numpy at {line}), or name the "
-    "entry that it uses, target=<key, index or path>, or use ManifoldMixupMixin; a loss without"
-    " labels, as a GAN's, can't be mixed",
+    "entry that it uses, target=<key, index or path>, or use labels='own' or "
+    "ManifoldMixupMixin; a loss without labels, as a GAN's, can't be mixed",
     "goes to that line, and takes y as it is",
 )
 def the_loss_takes_an_array_of_the_label():
@@ -55,7 +55,7 @@ def the_loss_takes_an_array_of_the_label():
     "getitem at {line} fails for the partner's label, for which the loss is computed as well "
     "(IndexError: index 3 is out of bounds for dimension 0 with size 3): it takes a size or "
     "number that was read from the sample's own label; keep that a tensor, or use "
-    "ManifoldMixupMixin or mixed_loss",
+    "labels='own', ManifoldMixupMixin or mixed_loss",
     "keeps the size a tensor, or lets the criterion run twice, by the mixin",
 )
 def a_size_read_from_the_own_label_is_too_large_for_the_partners():
@@ -80,8 +80,8 @@ def a_mask_of_the_label_is_counted_by_its_size():
 
 
 @row(
-    "at {line} a sample's own label gives 2 tensors and its partner's 1, so they can't be mixed"
-    " one by one; use ManifoldMixupMixin or mixed_loss",
+    "at {line} a sample's own label gives 2 tensors and its partner's 1, so they can't be "
+    "mixed one by one; use labels='own', ManifoldMixupMixin or mixed_loss",
     "lets the criterion run twice, by the mixin",
 )
 def a_function_gives_more_tensors_for_one_label():
@@ -91,7 +91,7 @@ def a_function_gives_more_tensors_for_one_label():
 @row(
     "log stands next to a custom autograd.Function in the loss, where a mixed target is exact "
     "only if the Function takes the network's output itself, and its result is only summed, "
-    "averaged or scaled; use ManifoldMixupMixin or mixed_loss instead",
+    "averaged or scaled; use labels='own', ManifoldMixupMixin or mixed_loss instead",
     "lets the criterion run twice, by the mixin",
 )
 def what_a_custom_function_gives_goes_into_a_logarithm():
@@ -101,7 +101,7 @@ def what_a_custom_function_gives_goes_into_a_logarithm():
 @row(
     "mul stands next to a custom autograd.Function in the loss, where a mixed target is exact "
     "only if the Function takes the network's output itself, and its result is only summed, "
-    "averaged or scaled; use ManifoldMixupMixin or mixed_loss instead",
+    "averaged or scaled; use labels='own', ManifoldMixupMixin or mixed_loss instead",
     "lets the criterion run twice, by the mixin",
 )
 def a_custom_function_takes_a_loss():
@@ -141,8 +141,8 @@ def a_target_gets_other_memory():
 
 
 @row(
-    "cross_entropy takes a mixed target within a transform of torch.func, which can't follow it; "
-    "use torch.autograd.grad, ManifoldMixupMixin or mixed_loss instead",
+    "cross_entropy takes a mixed target within a transform of torch.func, which can't follow "
+    "it; use torch.autograd.grad, labels='own', ManifoldMixupMixin or mixed_loss instead",
     "takes gradients by torch.autograd",
 )
 def a_loss_lies_within_torch_func():
@@ -201,8 +201,8 @@ def the_step_sorts_its_input_alone():
 
 @row(
     "a Python value or array was made from the target (item at {line}), which is that of the "
-    "sample's own label, so the loss for the partner's is off by {number} of its value; keep it"
-    " a tensor, or use ManifoldMixupMixin or mixed_loss; this is said once",
+    "sample's own label, so the loss for the partner's is off by {number} of its value; keep "
+    "it a tensor, or use labels='own', ManifoldMixupMixin or mixed_loss; this is said once",
     "goes to that line, and keeps the value a tensor",
     UserWarning,
 )
@@ -215,8 +215,8 @@ def a_number_of_the_label_goes_into_the_loss():
 
 @row(
     "a Python value or array was made from the target (item at {line}), which is that of the "
-    "sample's own label, so a loss that depends on it is not exact for the partner's; keep it a"
-    " tensor, or use ManifoldMixupMixin or mixed_loss; this is said once",
+    "sample's own label, so a loss that depends on it is not exact for the partner's; keep it "
+    "a tensor, or use labels='own', ManifoldMixupMixin or mixed_loss; this is said once",
     "goes to that line",
     UserWarning,
 )

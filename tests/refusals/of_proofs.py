@@ -33,8 +33,8 @@ def a_layer_that_is_checked_does_not_run():
 @row(
     "the hidden state of layer '0' was mixed, but the loss was not, since it does not use the "
     "batch's target: use y itself, no copy or number of it (torch.tensor(y), Variable(y), "
-    "y.numpy()), or name what it uses, target=<key, index or path>, or use ManifoldMixupMixin; "
-    "a loss without labels, as a GAN's, can't be mixed",
+    "y.numpy()), or name what it uses, target=<key, index or path>, or use labels='own' or "
+    "ManifoldMixupMixin; a loss without labels, as a GAN's, can't be mixed",
     "names the target, or takes y as it is",
 )
 def a_loss_that_is_checked_takes_no_label():

@@ -372,7 +372,7 @@ def test_a_python_value_that_the_loss_depends_on_is_said_with_its_line(step, wha
     place = text.split(f"({what} at test_watcher.py:")[1].partition(")")[0]
     assert line < int(place) < line + 6
     assert "is off by" in text
-    assert "keep it a tensor, or use ManifoldMixupMixin" in text
+    assert "keep it a tensor, or use labels='own', ManifoldMixupMixin" in text
 
 
 def test_a_loss_that_is_not_finite_for_the_partner_is_said():
