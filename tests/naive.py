@@ -1,5 +1,6 @@
 """The oracles: everything once more, a sample or a pass at a time, as the paper writes it."""
 
+import itertools
 import math
 
 import numpy as np
@@ -9,6 +10,44 @@ import torch
 def mix(hidden, lam, partner):
     """The authors' line, out*lam + out[index]*(1-lam), a sample at a time."""
     return torch.stack([hidden[i] * lam + hidden[j] * (1 - lam) for i, j in enumerate(partner)])
+
+
+def mix_each(hidden, lams, partner):
+    """A weight for each sample, a sample at a time."""
+    rows = zip(lams, partner, strict=True)
+    return torch.stack([hidden[i] * lam + hidden[j] * (1 - lam) for i, (lam, j) in enumerate(rows)])
+
+
+def taken(lam, centre, space):
+    """The positions that come from the partner, one at a time: those of a box, or all others."""
+    side = (1 - lam) ** (1 / len(space))
+    positions = list(itertools.product(*map(range, space)))
+    inside = []
+    for position in positions:
+        edges = [(max(0.0, c - side / 2), min(1.0, c + side / 2)) for c in centre[: len(space)]]
+        bounds = [
+            (math.floor(low * n + 0.5), math.floor(high * n + 0.5))
+            for (low, high), n in zip(edges, space, strict=True)
+        ]
+        if all(low <= at < high for at, (low, high) in zip(position, bounds, strict=True)):
+            inside.append(position)
+    if len(inside) > len(positions) / 2:
+        return [position for position in positions if position not in inside]
+    return inside
+
+
+def paste(hidden, positions, partner, dims):
+    """Every sample with its partner's values at these positions, a sample and a position a time."""
+    rows = []
+    for i, j in enumerate(partner):
+        row = hidden[i].clone()
+        for position in positions:
+            index = [slice(None)] * row.dim()
+            for dim, at in zip(dims, position, strict=True):
+                index[dim - 1] = at
+            row[tuple(index)] = hidden[j][tuple(index)]
+        rows.append(row)
+    return torch.stack(rows)
 
 
 def two_pass(run, plan, modules, target):

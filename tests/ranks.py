@@ -91,6 +91,8 @@ class Keep(L.Callback):
         weights = {name: _whole(value) for name, value in pl_module.state_dict().items()}
         kept = {"plans": self.plans, "weights": weights, "sent": dict(sent)}
         kept["logged"] = trainer.callback_metrics.get("loss")
+        (mixup,) = [c for c in trainer.callbacks if isinstance(c, ManifoldMixup)] or [None]
+        kept["gap"] = mixup and mixup.state_dict()["gap"]
         torch.save(kept, f"{self.path}-{trainer.global_rank}.pt")
 
 
@@ -126,6 +128,22 @@ class Logs(Net):
         loss = super().training_step(batch, batch_idx)
         self.log("loss", loss, on_step=True, sync_dist=True)
         return loss
+
+
+class Validated(Net):
+    def validation_step(self, batch, batch_idx):
+        pass
+
+
+class WithValidation(Parts):
+    """Parts, and a set to validate on of which the second rank holds less."""
+
+    def val_dataloader(self):
+        return loader(self.share(self.trainer.global_rank))
+
+    @staticmethod
+    def share(rank):
+        return [batches(9, (7, 3)[rank])[7 + rank]]
 
 
 class Lengths(L.LightningDataModule):
@@ -183,6 +201,11 @@ FITS = {
     "uneven": (Net, UNEVEN, NAMED, {}, {}),
     "accumulated": (Net, EVEN, NAMED, {}, {"accumulate_grad_batches": 2}),
     "auto": (Net, EVEN, {"layers": "auto"}, {}, {}),
+    "now and then": (Net, EVEN, {**NAMED, "prob": 0.5}, {}, {}),
+    "settled": (
+        Validated, WithValidation((6, 6), (6, 6)), {**NAMED, "settle": 0.5}, {},
+        {"max_epochs": 6},
+    ),
     "small first": (Net, SMALL_FIRST, {"layers": "auto"}, {}, {}),
     "lengths": (Sequences, Lengths(), {"layers": "auto"}, {}, {}),
     "sharded": (Sharded, EVEN, {**NAMED, "verify": False}, None, {"precision": "32-true"}),

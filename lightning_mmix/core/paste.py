@@ -96,8 +96,7 @@ def mask_of(edges: Tensor, space: Sequence[int]) -> Tensor:
         _position(edges[len(space) - 1, dim], size).unbind() for dim, size in enumerate(space)
     ]
     inside = _inside(bounds, space, edges.device)
-    covered = math.prod((high - low for low, high in bounds), start=edges.new_ones(()))
-    return inside ^ (2 * covered > math.prod(space))
+    return inside ^ (2 * inside.sum() > inside.numel())
 
 
 def paste(hidden: Tensor, region: Region, partner: Tensor, dims: Sequence[int]) -> Tensor:

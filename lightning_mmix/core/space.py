@@ -58,7 +58,8 @@ def space_dims(hidden: Tensor, channels: Channels, what: str) -> tuple[int, ...]
         ValueError: If there is no space, but one position, or there are more than three dimensions.
     """
     dims = hidden.dim()
-    space = tuple(range(2, dims) if _are_first(hidden, channels) else range(1, dims - 1))
+    are_first = dims > 2 and _are_first(hidden, channels)
+    space = tuple(range(2, dims) if are_first else range(1, dims - 1))
     if not 1 <= len(space) <= _MOST or all(hidden.shape[dim] == 1 for dim in space):
         raise ValueError(
             f"CutMix needs space, one to {_MOST} dimensions besides samples and channels, but "
@@ -73,12 +74,15 @@ def space_of(hidden: Tensor, dims: Sequence[int]) -> tuple[int, ...]:
 
 
 def _are_first(hidden: Tensor, channels: Channels) -> bool:
-    first, last = hidden.shape[1:2], hidden.shape[-1:]
+    _, first, *_, last = hidden.shape
     for shape in channels.shapes:
         # what is added to each sample has its positions, too, as a table of them
-        is_first, is_last = shape[:1] == first, shape[:1] == last
-        if shape != hidden.shape[1:] and is_first != is_last:
-            return is_first
+        if shape == hidden.shape[1:]:
+            continue
+        if shape[0] == first and shape[0] != last:  # torch.compile compares no symbolic booleans
+            return True
+        if shape[0] == last and shape[0] != first:
+            return False
     return hidden.dim() > 3 or channels.are_convolved
 
 

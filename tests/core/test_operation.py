@@ -177,3 +177,65 @@ def test_a_hidden_state_of_the_wrong_kind_is_refused(hidden, message):
 def test_a_plan_that_does_not_fit_is_refused(lam, partner, message):
     with pytest.raises(ValueError, match=message):
         mix(torch.randn(5, 3), lam, partner)
+
+
+LAMS = torch.tensor([0.7, 0.1, 1.0, 0.0, 0.4], dtype=torch.float64)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.complex64])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_weight_for_each_sample_is_the_naive_form(shape, dtype):
+    ours = torch.randn(shape, dtype=dtype, requires_grad=True)
+    theirs = ours.detach().clone().requires_grad_()
+    upstream = torch.randn(shape, dtype=dtype)
+    mixed = mix(ours, LAMS, PARTNER)
+    expected = naive.mix_each(theirs, LAMS.tolist(), PARTNER.tolist())
+    mixed.backward(upstream)
+    expected.backward(upstream)
+    torch.testing.assert_close(mixed, expected)
+    torch.testing.assert_close(ours.grad, theirs.grad)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_weight_for_each_sample_is_not_rounded_in_half_precision(dtype):
+    hidden = torch.randn(5, 40).to(dtype)
+    expected = naive.mix_each(hidden.double(), LAMS, PARTNER.tolist())
+    error = (mix(hidden, LAMS, PARTNER).double() - expected).abs()
+    assert (error <= torch.finfo(dtype).eps * (expected.abs() + 1e-3)).all()
+
+
+def test_derivatives_by_a_weight_for_each_sample_are_right():
+    hidden = torch.randn(5, 2, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda h: mix(h, LAMS, PARTNER), hidden)
+    assert torch.autograd.gradgradcheck(lambda h: mix(h, LAMS, PARTNER).sin(), hidden)
+    by_grad = torch.func.grad(lambda h: mix(h, LAMS, PARTNER).sin().sum())(hidden.detach())
+    (expected,) = torch.autograd.grad(mix(hidden, LAMS, PARTNER).sin().sum(), hidden)
+    torch.testing.assert_close(by_grad, expected)
+
+
+def test_a_weight_for_each_sample_composes_with_vmap():
+    hidden, lams = torch.randn(2, 5, 3), torch.stack([LAMS, LAMS.flip(0)])
+    own = torch.func.vmap(lambda h, lam: mix(h, lam, PARTNER))(hidden, lams)
+    each = [mix(h, lam, PARTNER) for h, lam in zip(hidden, lams, strict=True)]
+    torch.testing.assert_close(own, torch.stack(each))
+
+
+@pytest.mark.parametrize("graph", [False, True])
+def test_a_weight_for_each_sample_keeps_the_memory_format(graph):
+    run = torch.compile(mix, fullgraph=True, backend="aot_eager") if graph else mix
+    hidden = torch.randn(5, 3, 2, 4).contiguous(memory_format=torch.channels_last)
+    leaf = hidden.clone().requires_grad_()
+    mixed = run(leaf, LAMS, PARTNER)
+    assert mixed.stride() == hidden.stride()
+    torch.testing.assert_close(mixed, naive.mix_each(hidden, LAMS.tolist(), PARTNER.tolist()))
+    upstream = torch.randn_like(hidden)
+    (grad,) = torch.autograd.grad(mixed, leaf, upstream)
+    assert graph or grad.stride() == hidden.stride()
+    theirs = hidden.clone().requires_grad_()
+    naive.mix_each(theirs, LAMS.tolist(), PARTNER.tolist()).backward(upstream)
+    torch.testing.assert_close(grad, theirs.grad)
+
+
+def test_a_weight_of_a_sample_out_of_range_is_refused():
+    with pytest.raises(ValueError, match=r"expected lam in \[0, 1\], but got 1.25"):
+        mix(torch.randn(5, 3), torch.tensor([0.5, 0.5, 1.25, 0.5, 0.5]), PARTNER)

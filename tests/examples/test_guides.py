@@ -77,13 +77,13 @@ def test_a_recipe_is_exact(title, run):
 def test_the_table_says_what_has_to_be_named(title, run):
     left = run("recipes.md", title)
     batch, mixup = next(iter(left["data"])), left["mixup"]
-    targets = [id(target) for target in find_targets(batch, mixup.target)]
+    targets = [id(target) for target in find_targets(batch, mixup.settings.target)]
     try:
         by_itself = [id(target) for target in find_targets(batch)] == targets
     except ValueError:
         by_itself = False
     assert by_itself == (listed()[title] == "no")
-    assert by_itself == (mixup.target is None)
+    assert by_itself == (mixup.settings.target is None)
 
 
 def test_a_weight_that_is_not_named_is_told_of(run):

@@ -4,7 +4,7 @@ import torch
 from fitting import Net, fit
 from torch import nn
 
-from lightning_mmix import ManifoldMixup, MixPlan, mix, mixing
+from lightning_mmix import ManifoldMixup, MixPlan, mix, mixed_loss, mixing
 from lightning_mmix.core.plan import Recipe
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
@@ -274,3 +274,69 @@ def partners_are_too_few():
 )
 def partners_are_no_permutation():
     mixes(partner=torch.zeros(6, dtype=torch.long))
+
+
+def boxed(layer="a"):
+    return MixPlan(layer, torch.tensor(0.7), ORDER, torch.tensor([0.5, 0.5, 0.5]))
+
+
+def identity():
+    return nn.ModuleDict({"a": nn.Identity()})
+
+
+@row(
+    "CutMix needs space, one to 3 dimensions besides samples and channels, but layer 'a' puts out "
+    "float32 (6, 4); name another layer, or kind='mixup'",
+    "names a layer with positions",
+)
+def a_box_is_to_be_cut_from_features():
+    model = identity()
+    with mixing(model, boxed()):
+        model["a"](X)
+
+
+@row(
+    "layer 'a' puts out hidden states with (8, 8) and (4, 4) positions, which a box cuts into "
+    "different shares; mix another layer",
+    "names a layer of one resolution",
+)
+def a_layer_puts_out_two_resolutions():
+    model = identity()
+    with mixing(model, boxed()):
+        model["a"]((torch.ones(6, 1, 8, 8), torch.ones(6, 1, 4, 4)))
+
+
+@row(
+    "layer 'a' puts out (4, 4) positions, and the target, which takes its partner's values in the "
+    "same box, has (8, 8); mix layers=['input'] or a layer with as many, or use kind='mixup'",
+    "mixes the input, or a layer with the positions of the mask",
+)
+def a_mask_has_other_positions_than_the_layer():
+    model, masks = identity(), torch.zeros(6, 8, 8, dtype=torch.long)
+    with mixing(model, boxed(), masks, input=torch.ones(6, 3, 8, 8)):
+        model["a"](torch.ones(6, 1, 4, 4))
+
+
+@row(
+    "layer 'a' did not run, but the target holds the partner's values in a box; name layers that "
+    "run in every step, or if the model is compiled make its gates first",
+    "names a layer that runs",
+)
+def the_layer_of_a_pasted_mask_does_not_run():
+    masks = torch.zeros(6, 8, 8, dtype=torch.long)
+    with mixing(identity(), boxed(), masks, input=torch.ones(6, 3, 8, 8)):
+        pass
+
+
+@row("expected a plan with a box, but got one of mixup", "asks for a plan of CutMix")
+def a_plan_without_a_box_is_asked_for_its_positions():
+    MixPlan("a", torch.tensor(0.7), ORDER).at((8, 8))
+
+
+@row(
+    "expected the plan of a box as its layer was mixed, whose λ is the real one, but got it as it "
+    "was drawn; take the callback's plan, or use the target of mixing(model, plan, y)",
+    "takes the plan that the step has made of it",
+)
+def a_loss_is_mixed_by_a_plan_as_it_was_drawn():
+    mixed_loss(nn.functional.cross_entropy, X, Y % 4, boxed())

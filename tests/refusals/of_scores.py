@@ -5,6 +5,7 @@ import torch
 from fitting import Net
 from torch import nn
 
+from lightning_mmix import MixPlan
 from lightning_mmix.evaluation import (
     FGSM,
     Clean,
@@ -19,6 +20,7 @@ from lightning_mmix.evaluation import (
 from lightning_mmix.metrics import (
     CalibrationError,
     ClassSpectrum,
+    MixedAccuracy,
     NegativeLogLikelihood,
     log_probabilities,
     temperature_scaling,
@@ -393,3 +395,13 @@ def a_spectrum_is_that_of_a_layer_without_the_batch_in_front():
     model.turned = nn.Identity()
     model.forward = lambda x: model.net(model.turned(x.T).T)
     Spectra(Predictor(model), ["turned"]).update((X, Y))
+
+
+@row(
+    "labels='own' mixes each sample by its own weight and takes one label, so no accuracy of both "
+    "is meant; leave the plan out",
+    "leaves the plan out",
+)
+def a_mixed_accuracy_is_given_a_plan_of_own_labels():
+    plan = MixPlan("a", torch.tensor([0.5, 0.75]), torch.tensor([1, 0]))
+    MixedAccuracy().update(torch.randn(2, 3), torch.tensor([0, 1]), plan)

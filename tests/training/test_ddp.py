@@ -46,7 +46,7 @@ def plans_of(name):
     """What each rank has to draw for each of its batches."""
     _, data, mixup, _, _ = ranks.FITS[name]
     layers = ["input", "net.1"] if mixup["layers"] == "auto" else mixup["layers"]
-    recipe = Recipe(2.0, dict.fromkeys(layers, 1.0))
+    recipe = Recipe(2.0, dict.fromkeys(layers, 1.0), mixup.get("prob", 1.0))
     for i, sizes in enumerate(zip(*data.sizes, strict=True)):
         if name == "small first" and i == 0:
             yield [None, None]  # the first rank can't choose yet
@@ -74,7 +74,7 @@ def naive_weights(name, steps=None):
     return module.state_dict()
 
 
-MIXED = [name for name in ranks.FITS if name not in ("without", "lengths")]
+MIXED = [name for name in ranks.FITS if name not in ("without", "lengths", "settled")]
 
 
 def assert_naive(folder, name):
@@ -118,6 +118,27 @@ def test_all_ranks_use_the_layers_that_the_first_one_chose(folder):
     first, second = ([plan[0] for plan in found["plans"]] for found in kept(folder, "lengths"))
     assert len(first) == 3
     assert first == second
+
+
+def test_all_ranks_leave_the_same_batches_alone(folder):
+    mixed = [[p is not None for p in found["plans"]] for found in kept(folder, "now and then")]
+    assert mixed[0] == mixed[1]
+    assert {*mixed[0]} == {True, False}
+
+
+def test_a_fit_settles_by_the_gap_over_all_ranks(folder):
+    found = kept(folder, "settled")
+    mixed = [[plan is not None for plan in each["plans"]] for each in found]
+    assert mixed[0] == mixed[1]
+    assert len(mixed[0]) == 12
+    module = ranks.Validated().double()
+    module.load_state_dict(found[0]["weights"])
+    shares = [ranks.WithValidation.share(rank)[0] for rank in (0, 1)]
+    x, y = (torch.cat(parts) for parts in zip(*shares, strict=True))
+    confidence, best = module(x.double()).softmax(1).max(1)
+    gap = confidence.mean() - (best == y).double().mean()
+    for each in found:
+        assert each["gap"] == pytest.approx(float(gap))
 
 
 def test_nothing_more_is_communicated(folder):
