@@ -209,9 +209,10 @@ def _refuse_without_space(sites: Iterable[Site]) -> None:
     for site in sites:
         if site.shape is not None and not site.has_space:
             where = "the input is" if site.name == INPUT else f"layer {site.name!r} puts out"
+            shape = ", ".join(map(str, ("B", *site.shape)))
             raise ValueError(
-                f"CutMix needs space, one to three dimensions besides samples and channels, but "
-                f"{where} {('B', *site.shape)}; name layers with space, or kind='mixup'"
+                "CutMix needs space, one to three dimensions besides samples and channels, but "
+                f"{where} ({shape}); name layers with space, or kind='mixup'"
             )
 
 

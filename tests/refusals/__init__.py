@@ -6,6 +6,7 @@
 from refusals import (  # noqa: F401 - they fill it
     of_batches,
     of_cuts,
+    of_kinds,
     of_layers,
     of_losses,
     of_proofs,

@@ -1,0 +1,88 @@
+"""Kinds of mixing, what they need, and doors that know of them."""
+
+import lightning.pytorch as L
+import torch
+import torch.nn.functional as F
+from fitting import Net, fit, loader, trainer
+from torch import nn
+
+from lightning_mmix import ManifoldMixup, Mixer, check
+from lightning_mmix.core import Recipe
+from refusals.table import X, Y, row
+
+IMAGES = torch.randn(6, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+IDLE = (
+    "layer 'idle' did not run, but the target holds the partner's values in a box; name layers "
+    "that run in every step, or if the model is compiled make its gates first"
+)
+
+
+class Idle(L.LightningModule):
+    """A network of pixels with a layer that does not run in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv, self.idle = nn.Conv2d(3, 4, 1), nn.Identity()
+
+    def forward(self, x):
+        return self.conv(x)
+
+    def training_step(self, batch, batch_idx):
+        return F.cross_entropy(self(batch[0]), batch[1])
+
+    def configure_optimizers(self):
+        return torch.optim.SGD(self.parameters(), lr=0.1)
+
+
+def masks():
+    return torch.zeros(6, 8, 8, dtype=torch.long)
+
+
+@row("expected a finite alpha ≥ 0, but got -1", "gives another one")
+def a_recipe_has_a_negative_alpha():
+    Recipe(-1, {"input": 1.0})
+
+
+@row("expected prob in [0, 1], but got 2", "gives a probability")
+def a_recipe_has_no_probability():
+    Recipe(1.0, {"input": 1.0}, prob=2)
+
+
+@row(
+    "CutMix needs space, one to three dimensions besides samples and channels, but layer 'net.0' "
+    "puts out (B, 6); name layers with space, or kind='mixup'",
+    "names another layer",
+)
+def a_layer_of_features_is_named_for_boxes():
+    fit(Net(), ManifoldMixup(layers=["net.0"], kind="cutmix"))
+
+
+@row(
+    "layers=\"auto\" found no layer with space, which CutMix needs; use kind='mixup'",
+    "uses mixup",
+)
+def a_network_of_features_is_to_paste_boxes():
+    fit(Net(), ManifoldMixup(kind="cutmix"))
+
+
+@row(IDLE, "names a layer that runs")
+def a_pasted_layer_does_not_run_in_a_loop():
+    mixer, target = Mixer(Idle(), layers=["idle"], kind="cutmix", verify=False), masks()
+    with mixer(IMAGES.clone(), target):
+        pass
+
+
+@row(IDLE, "names a layer that runs in every step")
+def a_pasted_layer_does_not_run_in_a_fit():
+    mixup = ManifoldMixup(layers=["idle"], kind="cutmix", verify=False)
+    fit(Idle(), mixup, data=[(IMAGES.clone(), masks())])
+
+
+@row(
+    "with labels='own' the loss is that of the target as it is, so there is nothing to prove; "
+    "`lightning-mmix layers` lists what can be mixed",
+    "trusts the gates",
+)
+def a_check_is_asked_of_own_labels():
+    mixup = ManifoldMixup(layers=["net.0"], labels="own")
+    check(Net(), loader([(X, Y)]), mixup=mixup, trainer=trainer())
