@@ -272,7 +272,7 @@ def test_every_yaml_file_trains(overlay):
     )
     made.trainer.fit(made.model, made.datamodule)
     (mixup,) = [c for c in made.trainer.callbacks if isinstance(c, ManifoldMixup)]
-    assert mixup.plan is not None
+    assert mixup.layers_
     assert (mixup.settings.layers == ["input"]) == (overlay == "input_mixup.yaml")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from lightning_mmix.batches.roles import find_mixable_input, find_targets, recognised_input
 from lightning_mmix.batches.union import united
 from lightning_mmix.core.layers import INPUT, select, unwrapped
-from lightning_mmix.core.plan import MixPlan, draw
+from lightning_mmix.core.plan import MixPlan, Recipe, draw
 from lightning_mmix.core.trees import Path
 from lightning_mmix.engine.choice import Choice, choose_layers, found_in, judge_input
 from lightning_mmix.engine.host import Host
@@ -33,6 +33,7 @@ class Engine:
     Attributes:
         model: The module as the user wrote it.
         settings: What the user decided.
+        schedule: When to mix, and how strongly.
         layers_: After the first batch, the eligible layers, in the order of the forward pass.
         epoch: The epoch.
         batch_idx: The position of the next batch within the epoch.
@@ -49,7 +50,7 @@ class Engine:
         self.gap: float | None = None
         self.seed = seed_of(settings)
         self._host = host
-        self._schedule = settings.schedule
+        self.schedule = settings.schedule
         self._done: float | None = None
         self._index = self._rank = 0
         self._pairs = True
@@ -57,8 +58,9 @@ class Engine:
         self._choice: Choice | None = None
         self._is_resumed = False
         self._gates: Gates | None = None
+        self._recipe: Recipe | None = None
         self._watcher = Watcher(host, settings)
-        if settings.layers != "auto" and not self._schedule.never_mixes:
+        if settings.layers != "auto" and not self.schedule.never_mixes:
             select(self.model, settings.layers)  # a misspelt name is told before anything runs
 
     @property
@@ -103,7 +105,7 @@ class Engine:
         """
         self.skip()
         self._index, self.batch_idx = self.batch_idx, self.batch_idx + 1
-        if self._schedule.never_mixes:
+        if self.schedule.never_mixes:
             return None
         asked = self.settings.target
         targets = find_targets(batch, where if asked is None else asked)
@@ -111,9 +113,8 @@ class Engine:
         if gates is None or self._choice is None:
             self._saw_single = True
             return None
-        alpha, prob = self._schedule.at(self.epoch, self._done, self.gap)
         plan = draw(
-            self.settings.recipe(alpha, prob, self._choice.weights),
+            self._recipe_of(self._choice.weights),
             targets[0].shape[0],
             seed=self.seed,
             epoch=self.epoch,
@@ -154,9 +155,9 @@ class Engine:
             return None
         if INPUT in choice.weights:
             judge_input(self._host, batch, targets, path)
-        self._choice, self.layers_ = choice, choice.names
+        self._choice, self.layers_, self._recipe = choice, choice.names, None
         self._gates = Gates(self.model, choice.weights)
-        alpha, _ = self._schedule.at(self.epoch, 0.0, None)
+        alpha, _ = self.schedule.at(self.epoch, 0.0, None)
         recipe = self.settings.recipe(alpha, 1.0, choice.weights)
         self._host.show(recipe, choice.sites, found_in(choice, batch, targets, path))
         return self._gates
@@ -203,6 +204,12 @@ class Engine:
         if self._gates is not None:
             self._gates.remove()
         self._gates = None
+
+    def _recipe_of(self, weights: Mapping[str, float]) -> Recipe:
+        now = self.schedule.at(self.epoch, self._done, self.gap)
+        if self._recipe is None or (self._recipe.alpha, self._recipe.prob) != now:
+            self._recipe = self.settings.recipe(*now, weights)
+        return self._recipe
 
     def _lend(self, gates: Gates, plan: MixPlan, batch: Any, targets: Sequence[Tensor]) -> None:
         layers, path = self._choice.weights if self._choice else (), self.settings.input

@@ -154,7 +154,8 @@ class ManifoldMixup(Settling):
         engine = self._engine
         if engine is None:
             return
-        engine.place(trainer.current_epoch, batch_idx, share_done(trainer, batch_idx))
+        done = share_done(trainer, batch_idx) if engine.schedule.needs_length else None
+        engine.place(trainer.current_epoch, batch_idx, done)
         # StochasticWeightAveraging's extra epoch only re-estimates the batch norm statistics
         if trainer.fit_loop._skip_backward:
             engine.skip()
