@@ -132,7 +132,7 @@ class Recipe:
     @property
     def kinds(self) -> Mapping[str, float]:
         """The weight of each kind of mixing."""
-        return self.kind if isinstance(self.kind, Mapping) else {self.kind: 1.0}
+        return self.kind if isinstance(self.kind, Mapping) else {str(self.kind): 1.0}
 
 
 def draw(

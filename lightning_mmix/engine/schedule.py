@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 Scheduled = float | Mapping[int, float]
 
@@ -79,18 +80,25 @@ def _at(scheduled: Scheduled, epoch: int) -> float:
 
 def _values(name: str, scheduled: Scheduled) -> list[float]:
     if not isinstance(scheduled, Mapping):
-        return [scheduled]
+        return _numbers(name, [scheduled])
     epochs = list(scheduled)
     if 0 not in scheduled or any(epoch < 0 for epoch in epochs):
         raise ValueError(
             f"expected {name} to map epochs from 0 on to numbers, as {{0: 0.5, 160: 0}} does, but "
             f"got {dict(scheduled)}"
         )
-    return list(scheduled.values())
+    return _numbers(name, list(scheduled.values()))
+
+
+def _numbers(name: str, values: list[Any]) -> list[float]:
+    for value in values:
+        if not isinstance(value, int | float):
+            raise TypeError(f"expected numbers for {name}, but got {value!r}")
+    return values
 
 
 def _refuse_no_shares(name: str, values: list[float]) -> None:
-    for value in values:
+    for value in _numbers(name, values):
         if not 0 <= value <= 1:
             raise ValueError(f"expected {name} in [0, 1], but got {value}")
 

@@ -204,7 +204,7 @@ class ManifoldMixup(Settling):
         # log and log_dict are Lightning's, and hold the module
         state = {name: v for name, v in vars(self).items() if name not in ("log", "log_dict")}
         kept = {"_plan": self.plan, "_layers": self.layers_, "_state": self.state_dict()}
-        return {**state, **kept, "_engine": None}
+        return {**state, **kept, **dict.fromkeys(("_engine", "_predictor", "_tally"))}
 
     def engine_of(self, trainer: Trainer, pl_module: LightningModule) -> Engine:
         """The engine that does the work in a fit.

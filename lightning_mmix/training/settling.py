@@ -67,15 +67,15 @@ class Settling(Callback):
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        tally, self._tally, self._predictor = self._tally, None, None  # it holds the module
         engine, is_due = self._engine, self._is_settling and self._is_due(trainer)
         if engine is None or not is_due:
             return
         if self.gap is not None:
             engine.set_gap(_logged(trainer, self.gap))
-        elif self._tally is not None:
-            engine.set_gap(float(self._tally.compute()["gap"]))
+        elif tally is not None:
+            engine.set_gap(float(tally.compute()["gap"]))
         self._has_looked = True
-        self._predictor = self._tally = None
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -28,6 +28,11 @@ def a_probability_is_none():
     ManifoldMixup(prob=1.5)
 
 
+@row("expected numbers for alpha, but got '2'", "takes the quotes off", TypeError)
+def a_number_is_a_text():
+    ManifoldMixup(alpha="2")
+
+
 @row("expected stop in [0, 1], but got 90", "gives a share")
 def a_share_is_a_percentage():
     ManifoldMixup(stop=90)
