@@ -45,6 +45,11 @@ def mapped(tree: Any, change: Callable[[Tensor], Tensor]) -> Any:
     return _rebuilt(tree, changed)
 
 
+def converted(tree: Any, dtype: torch.dtype | None) -> Any:
+    """The tree with floating-point tensors of this dtype; itself, if they are, or it is None."""
+    return mapped(tree, lambda leaf: leaf.to(dtype) if leaf.is_floating_point() else leaf)
+
+
 def copied(tree: Any) -> Any:
     """The tree with lists, tuples and mappings of its own, and the same tensors."""
     takes_items = is_keyed(tree) and hasattr(type(tree), "__setitem__")

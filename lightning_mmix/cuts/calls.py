@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lightning_mmix.batches.names import kind
 from lightning_mmix.batches.roles import find_input, recognised_input
-from lightning_mmix.core.trees import Path, entries, is_keyed, located, mapped, tensors
+from lightning_mmix.core.trees import Path, converted, entries, is_keyed, located, mapped, tensors
 from lightning_mmix.cuts.rows import few_rows
 from lightning_mmix.cuts.signal import Edge, edge, is_signal, sprouted
 from lightning_mmix.cuts.sites import Why, by_entry
@@ -119,11 +119,16 @@ def calls(
 ) -> Iterator[Call]:
     """The :func:`ways` to run a module on a batch in training, on a few rows and on all of them.
 
-    Targets are given wherever an argument has their name, or any name is taken.
+    Targets are given wherever an argument has their name, or any name is taken. All comes also in
+    the dtype of the parameters, to which a loop, or Lightning Fabric, may convert it first.
     """
     for network in _networks(module):
+        dtype = next((p.dtype for p in network.parameters() if p.is_floating_point()), None)
         for inputs in _calls(network, batch, targets, path, with_targets=True):
-            yield from few_then_all(network, inputs, batch, targets, path)
+            for each in few_then_all(network, inputs, batch, targets, path):
+                yield each
+                if (other := converted(each.inputs, dtype)) is not each.inputs:
+                    yield replace(each, inputs=other)
 
 
 def few_then_all(
@@ -173,13 +178,9 @@ def ways(
 
 
 def _networks(module: nn.Module) -> list[nn.Module]:
-    children = [child for child in module.children() if _has_parameters(child)]
+    children = [child for child in module.children() if any(True for _ in child.parameters())]
     is_alone = len(children) == 1 and not list(module.parameters(recurse=False))
     return [module, *children] if is_alone else [module]
-
-
-def _has_parameters(module: nn.Module) -> bool:
-    return any(True for _ in module.parameters())
 
 
 def _calls(
