@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from lightning_mmix.batches.roles import find_mixable_input, find_targets, recognised_input
 from lightning_mmix.batches.union import united
@@ -51,6 +52,7 @@ class Engine:
         self.seed = seed_of(settings)
         self._host = host
         self.schedule = settings.schedule
+        self._given = model
         self._done: float | None = None
         self._index = self._rank = 0
         self._pairs = True
@@ -77,10 +79,10 @@ class Engine:
         """The step that is being carried out, None between steps."""
         return None if self._gates is None else self._gates.step
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self.remove()
 
     def place(self, epoch: int, batch_idx: int, done: float | None = None) -> None:
@@ -223,7 +225,7 @@ class Engine:
                 for tensor, data in united(batch, self.settings.union, plan.partner):
                     step.exchange(tensor, data)
             if lent:  # once nothing else of the batch is exchanged, which would be noticed
-                step.watch(self._watcher.notes(self.model, batch, lent, plan))
+                step.watch(self._watcher.notes(self._given, batch, lent, plan))
             gates.arm(step, lent, value)
         except BaseException:
             step.close()

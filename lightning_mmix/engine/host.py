@@ -10,11 +10,14 @@ from torch import Tensor, nn
 
 from lightning_mmix.core.plan import Recipe
 from lightning_mmix.core.trees import Path
+from lightning_mmix.cuts.calls import NoForwardError
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.verification import probe_on
 
 Run = Callable[[Any], Any]
+
+SHARDED = "parameters are sharded, so no forward pass can be run beside the training"
 
 
 class Host:
@@ -42,7 +45,13 @@ class Host:
     def probe(
         self, model: nn.Module, batch: Any, targets: Sequence[Tensor], path: Path | None
     ) -> Probe:
-        """Probe a model on a few samples of a batch, as :func:`~.verification.probe_on` does."""
+        """Probe a model on a few samples of a batch, as :func:`~.verification.probe_on` does.
+
+        Raises:
+            NoForwardError: If its forward pass does not take the batch, or it is sharded.
+        """
+        if _is_sharded(model):
+            raise NoForwardError(SHARDED)
         return probe_on(model, batch, targets, path)
 
     def tell(self, value: Any) -> Any:
@@ -78,3 +87,14 @@ class Host:
 
 def _is_distributed() -> bool:
     return dist.is_available() and dist.is_initialized()
+
+
+def _is_sharded(model: nn.Module) -> bool:
+    """Whether a part of a model needs all processes to run it."""
+    if not _is_distributed():
+        return False
+    from torch.distributed.fsdp import FullyShardedDataParallel  # noqa: PLC0415 - of some builds
+    from torch.distributed.tensor import DTensor  # noqa: PLC0415 - likewise
+
+    is_wrapped = any(isinstance(each, FullyShardedDataParallel) for each in model.modules())
+    return is_wrapped or any(isinstance(each, DTensor) for each in model.parameters())

@@ -19,15 +19,19 @@ from lightning_mmix.pairing.refusals import idle_layer
 class Mixer(Engine):
     """Manifold Mixup in a loop of one's own, or of Lightning Fabric (Verma et al., 2019).
 
-    Each batch is mixed within a context: take the loss inside, and its gradient too. The eligible
-    layers are chosen and tested on the first batch, where the gates are attached, too; they stay
-    until :meth:`remove`, or until the ``with`` block of the mixer ends. Every draw is a function of
-    the seed, the epoch, the position of the batch within it, and the process alone; the global
-    random number generators are left alone. With the same arguments and seed it draws what
-    :class:`lightning_mmix.ManifoldMixup` draws.
+    Each batch is mixed within a context: run the network there, and take the loss and its gradient;
+    outside, as where it is evaluated, nothing is mixed. The eligible layers are chosen and tested
+    on the first batch, and hooked until :meth:`remove` or the end of the mixer's ``with`` block. Of
+    several processes each has a mixer, and begins its first batch when the others do.
+
+    Every draw is a function of the seed, the epoch, the position of the batch within it, and the
+    process alone; the global random number generators are left alone. With the same arguments and
+    seed it draws what :class:`lightning_mmix.ManifoldMixup` draws. ``state_dict`` holds what a
+    checkpoint needs to go on, also amid an epoch; ``fabric.save`` takes the mixer itself. The loop
+    has to begin with the batch that comes next.
 
     Args:
-        model: Any module, also compiled, or wrapped for several processes.
+        model: The module that the loop calls, also compiled, or wrapped for several processes.
         alpha: α of λ ~ Beta(α, α), finite and ≥ 0; 0 means no mixing. A mapping from epochs to
             numbers changes it: each holds from its epoch on, and 0 is among them.
         layers: The eligible set S. ``"auto"`` takes the input and the layers after a quarter and
@@ -95,10 +99,14 @@ class Mixer(Engine):
     ) -> None:
         arguments = (alpha, layers, prob, stop, settle, kind, labels, target, input, union)
         super().__init__(model, Settings(*arguments, seed, verify), Host())
+        self._is_open = False
+        self._knows_epoch = False
 
     @contextmanager
     def __call__(self, batch: Any, target: Any = None) -> Iterator[Any]:
         """Mix a batch until the context ends: ``with mixer(x, y) as y`` or ``with mixer(batch)``.
+
+        The very tensors change, and are given back at the end, so move them to their device first.
 
         Args:
             batch: The input, or what the data loader yields.
@@ -109,11 +117,23 @@ class Mixer(Engine):
             The target, paired, or the batch that holds it; as they came where nothing is mixed.
 
         Raises:
-            ValueError: If the batch holds no target, or a layer can't be mixed.
+            ValueError: If the batch holds no target, a layer can't be mixed, the context of another
+                batch has not ended, or ``alpha`` or ``prob`` needs an epoch that was not set.
         """
+        if self._is_open:
+            raise ValueError(
+                "the context of another batch has not ended; mix one batch after the other, or "
+                "two as one, torch.cat([x, other])"
+            )
+        if self.settings.schedule.needs_epoch and not self._knows_epoch:
+            raise ValueError(
+                "alpha or prob depends on the epoch, which is not known; begin each by "
+                "mixer.set_epoch(epoch)"
+            )
         whole = batch if target is None else (batch, target)
-        self.begin(whole, where=None if target is None else 1)
+        self._is_open = True
         try:
+            self.begin(whole, where=None if target is None else 1)
             yield batch if target is None else target
             step = self.end()
             if step is not None and step.pastes and not step.fired:
@@ -122,13 +142,30 @@ class Mixer(Engine):
                 self.report(step)
         finally:
             self.end()
+            self._is_open = False
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            if kind is None:
+                self.report_epoch()
+        finally:
+            self.remove()
 
     def set_epoch(self, epoch: int, *, of: int | None = None) -> None:
-        """Begin an epoch, or go on within the one that a checkpoint was made in.
+        """Begin an epoch, or go on within it where it is the current one already.
+
+        A loop that tells no epochs is one long epoch.
 
         Args:
             epoch: The epoch, ≥ 0.
             of: How many there are, if ``stop`` or ``settle`` depends on that.
+
+        Raises:
+            ValueError: If the epoch is below 0, or not below ``of``.
         """
+        if epoch < 0 or (of is not None and epoch >= of):
+            raise ValueError(f"expected an epoch ≥ 0 and below of, but got {epoch} and of={of}")
+        if epoch != self.epoch:
+            self.report_epoch()
         self.place(epoch, self.batch_idx if epoch == self.epoch else 0, of and epoch / of)
-        self._watcher.report_epoch()
+        self._knows_epoch = True

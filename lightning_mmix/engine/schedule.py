@@ -48,6 +48,11 @@ class Schedule:
         """Whether it depends on how much of the training is done."""
         return self.stop < 1 or self.settle > 0
 
+    @property
+    def needs_epoch(self) -> bool:
+        """Whether it depends on the epoch."""
+        return isinstance(self.alpha, Mapping) or isinstance(self.prob, Mapping)
+
     def at(self, epoch: int, done: float | None, gap: float | None) -> tuple[float, float]:
         """α and the probability that a batch is mixed.
 

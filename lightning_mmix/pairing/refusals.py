@@ -125,8 +125,13 @@ def refuse_target(target: torch.Tensor) -> None:
         target: Of the batch.
 
     Raises:
-        ValueError: If it requires a gradient, is nested, or is sparse and compressed.
+        ValueError: If it is paired, requires a gradient, is nested, or is sparse and compressed.
     """
+    if "pair" in vars(target):
+        raise ValueError(
+            "the target is paired by a step that is not over, so its batch would be mixed twice; "
+            "mix a batch by one Mixer, one callback or one plan"
+        )
     if target.requires_grad:
         raise ValueError("expected a target without gradient, but got one that requires it")
     if target.is_nested or target.layout not in (torch.strided, torch.sparse_coo):

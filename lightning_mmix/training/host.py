@@ -17,7 +17,7 @@ from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.tables import layer_table, rendered
 from lightning_mmix.cuts.verification import probe_on, probed
-from lightning_mmix.engine.host import Host, Run
+from lightning_mmix.engine.host import SHARDED, Host, Run
 from lightning_mmix.pairing.refusals import first_line
 from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard, unlogged
 
@@ -76,9 +76,7 @@ class TrainerHost(Host):
             NoForwardError: If neither can be run on the batch, or parameters are sharded.
         """
         if isinstance(self._trainer.strategy, _SHARDED):
-            raise NoForwardError(
-                "parameters are sharded, so no forward pass can be run beside the training"
-            )
+            raise NoForwardError(SHARDED)
         try:
             with self.running():
                 return probe_on(model, batch, targets, path)

@@ -91,7 +91,8 @@ def of_no_loss(layer: str) -> str:
     return (
         f"no gradient was taken of a loss, though the hidden state of layer {layer!r} was mixed: "
         "what the training step keeps of the network's output is mixed, and the labels are not; "
-        "return the loss, or if the step only collects outputs, run it without ManifoldMixup"
+        "return the loss, or in a loop take it and its gradient within the context; a step that "
+        "only collects outputs is to run without mixing"
     )
 
 

@@ -1,7 +1,10 @@
 """A loop of one's own draws what the callback draws, and reaches the same weights bit for bit."""
 
 import copy
+from dataclasses import dataclass
+from typing import NamedTuple
 
+import naive
 import pytest
 import torch
 import torch.nn.functional as F
@@ -261,3 +264,182 @@ def test_a_wrapper_is_looked_through():
     model = Net()
     mixer = Mixer(nn.DataParallel(torch.compile(model)), layers=["net.0"])
     assert mixer.model is model
+
+
+class AsTuple(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass
+class AsDataclass:
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+@pytest.mark.parametrize("layer", ["input", "net.0"])
+@pytest.mark.parametrize("kind", [AsTuple, AsDataclass])
+def test_a_batch_of_a_kind_is_lent_as_it_is(kind, layer):
+    model, batch = Net(), kind(*copy.deepcopy(DATA[0]))
+    with Mixer(model, layers=[layer]) as mixer, mixer(batch) as lent:
+        assert lent is batch
+        assert isinstance(lent, kind)
+        F.cross_entropy(model(lent.images), lent.labels).backward()
+        assert mixer.step.went_backward
+    assert torch.equal(batch.images, DATA[0][0])
+    assert type(batch.labels) is torch.Tensor
+
+
+def test_an_epoch_that_is_not_told_goes_on():
+    model, other = Kept(), Kept()
+    with Mixer(model, layers=["net.0"], seed=SEED) as mixer:
+        plans = [*looped(mixer, model, epochs=[0]), *looped(mixer, model, epochs=[0])]
+    with Mixer(other, layers=["net.0"], seed=SEED) as mixer:
+        assert looped(mixer, other, DATA * 2, epochs=[0]) == plans
+    assert len({plan[1] for plan in plans}) == len(plans)
+
+
+def test_the_context_of_a_batch_that_failed_is_over():
+    model, (x, y) = Net(), batches()[0]
+    with Mixer(model, layers=["net.0"]) as mixer:
+        with pytest.raises(ValueError, match="holds no target"), mixer(x):
+            pass
+        for _ in range(2):
+            with mixer(x, y) as target:
+                F.cross_entropy(model(x), target).backward()
+                with pytest.raises(ValueError, match="has not ended"), mixer(x, y):
+                    pass
+
+
+def test_two_of_them_take_turns():
+    model, other = Net(), Net()
+    other.load_state_dict(model.state_dict())
+    one, two = Mixer(model, layers=["net.0"]), Mixer(model, layers=["net.1"])
+    alone = Mixer(other, layers=["net.1"])
+    for x, y in copy.deepcopy(DATA):
+        for mixer, net in ((one, model), (two, model), (alone, other)):
+            net.zero_grad()
+            with mixer(x, y) as target:
+                F.cross_entropy(net(x), target).backward()
+        for p, q in zip(model.parameters(), other.parameters(), strict=True):
+            assert torch.equal(p.grad, q.grad)
+
+
+def test_a_model_that_a_callback_trained_is_mixed():
+    model = fit(Net(), ManifoldMixup(layers=["net.0"]))
+    other = Net()
+    other.load_state_dict(model.state_dict())
+    for net in (model, other):
+        with Mixer(net, layers=["net.0"]) as mixer:
+            looped(mixer, net, epochs=[0])
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+def test_an_evaluation_between_the_batches_is_left_alone():
+    model, untouched = Net(), Net()
+    with Mixer(model, layers=["net.0"]) as mixer:
+        for x, y in copy.deepcopy(DATA):
+            with mixer(x, y) as target:
+                F.cross_entropy(model(x), target).backward()
+            untouched.load_state_dict(model.state_dict())
+            model.eval()
+            assert torch.equal(model(x), untouched(x))
+            model.train()
+
+
+def minimised(model, loss_of):
+    """The losses of a step of L-BFGS."""
+    optimizer, losses = torch.optim.LBFGS(model.parameters(), lr=0.1, max_iter=4), []
+
+    def closure():
+        optimizer.zero_grad()
+        loss = loss_of()
+        loss.backward()
+        losses.append(loss.item())
+        return loss
+
+    optimizer.step(closure)
+    return losses
+
+
+def test_a_closure_runs_as_often_as_it_is_asked_to():
+    model, other, (x, y) = Kept(), Kept(), copy.deepcopy(DATA[0])
+    with Mixer(model, layers=["net.0"], seed=SEED) as mixer, mixer(x, y) as target:
+        losses = minimised(model, lambda: F.cross_entropy(model(x), target))
+    modules = dict(other.named_modules())
+
+    def naively():
+        return naive.two_pass(lambda y: F.cross_entropy(other(x), y), mixer.plan, modules, y)
+
+    assert len(losses) > 3
+    assert losses == pytest.approx(minimised(other, naively), rel=1e-5)
+
+
+def test_a_scaler_changes_nothing():
+    def scaled(scaler, model):
+        optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        with Mixer(model, layers=["input", "net.0"], seed=SEED) as mixer:
+            for x, y in copy.deepcopy(DATA):
+                optimizer.zero_grad()
+                with mixer(x, y) as target:
+                    scaler.scale(F.cross_entropy(model(x), target)).backward()
+                    scaler.step(optimizer)
+                    scaler.update()
+        return model
+
+    one, other = (
+        scaled(torch.amp.GradScaler("cpu", 8.0, enabled=enabled), Kept())
+        for enabled in (True, False)
+    )
+    for p, q in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("outside", [True, False])
+def test_a_loss_under_autocast_is_mixed(outside):
+    model, (x, y) = Net(), copy.deepcopy(DATA[0])
+
+    def autocast(enabled):
+        return torch.autocast("cpu", torch.bfloat16, enabled=enabled)
+
+    with Mixer(model, layers=["input"]) as mixer:
+        with autocast(outside), mixer(x, y) as target, autocast(True):
+            loss = F.cross_entropy(model(x), target)
+            loss.backward()
+        plan = mixer.plan
+    lam, partner = float(plan.lam), plan.partner
+    with autocast(True):
+        output = model(lam * x + (1 - lam) * x[partner])
+        expected = lam * F.cross_entropy(output, y)
+        expected = expected + (1 - lam) * F.cross_entropy(output, y[partner])
+    torch.testing.assert_close(loss, expected)
+
+
+def test_the_last_epoch_is_told_of_too():
+    model, (x, y) = Net(), batches()[0]
+    told = pytest.warns(UserWarning, match="no gradient was taken of a loss")
+    with told, Mixer(model, layers=["net.0"]) as mixer, mixer(x, y):
+        model(x)
+    told = pytest.warns(UserWarning, match="no batch had two samples")
+    with told, Mixer(model, layers=["net.0"]) as mixer, mixer(x[:1], y[:1]) as target:
+        F.cross_entropy(model(x[:1]), target).backward()
+
+
+def test_a_first_batch_of_one_sample_is_no_fault():
+    model, (x, y) = Net(), batches()[0]
+    with Mixer(model, layers=["net.0"]) as mixer:
+        for size in (1, 6, 3):
+            mixer.set_epoch(0)  # as a loop may that tells it before each batch
+            with mixer(x[:size], y[:size]) as target:
+                F.cross_entropy(model(x[:size]), target).backward()
+            assert (mixer.plan is None) == (size == 1)
+    assert not model.net[0]._forward_hooks
+
+
+def test_what_a_loop_converts_is_tested():
+    model, (x, y) = Net(), batches()[0]
+    double = x.double()
+    with Mixer(model) as mixer, mixer(double, y) as target:
+        F.cross_entropy(model(double.float()), target).backward()
+    assert mixer.layers_ == ["input", "net.1"]

@@ -8,6 +8,7 @@ from refusals import (  # noqa: F401 - they fill it
     of_cuts,
     of_kinds,
     of_layers,
+    of_loops,
     of_losses,
     of_proofs,
     of_schedules,

@@ -248,8 +248,8 @@ def the_drawn_layer_does_not_run():
 @row(
     "no gradient was taken of a loss, though the hidden state of layer 'net.0' was mixed: what "
     "the training step keeps of the network's output is mixed, and the labels are not; return "
-    "the loss, or if the step only collects outputs, run it without ManifoldMixup; this is said"
-    " once",
+    "the loss, or in a loop take it and its gradient within the context; a step that only collects "
+    "outputs is to run without mixing; this is said once",
     "returns the loss",
     UserWarning,
 )

@@ -1,0 +1,60 @@
+"""Loops without a Trainer."""
+
+import torch.distributed as dist
+from fitting import Net
+from torch.distributed.fsdp import fully_shard
+
+from lightning_mmix import Mixer
+from refusals.table import X, Y, row
+
+
+@row(
+    "the context of another batch has not ended; mix one batch after the other, or two as one, "
+    "torch.cat([x, other])",
+    "puts the batches together",
+)
+def two_batches_are_mixed_at_a_time():
+    mixer = Mixer(Net(), layers=["net.0"])
+    with mixer(X.clone(), Y.clone()), mixer(X.clone(), Y.clone()):
+        pass
+
+
+@row(
+    "the target is paired by a step that is not over, so its batch would be mixed twice; mix a "
+    "batch by one Mixer, one callback or one plan",
+    "takes one out",
+)
+def two_of_them_mix_a_batch():
+    model, y = Net(), Y.clone()
+    one, other = Mixer(model, layers=["net.0"]), Mixer(model, layers=["net.0"])
+    with one(X.clone(), y), other(X.clone(), y):
+        pass
+
+
+@row(
+    "alpha or prob depends on the epoch, which is not known; begin each by mixer.set_epoch(epoch)",
+    "says which it is",
+)
+def a_loop_does_not_tell_its_epochs():
+    with Mixer(Net(), {0: 2.0, 9: 0.2}, ["net.0"])(X.clone(), Y.clone()):
+        pass
+
+
+@row("expected an epoch ≥ 0 and below of, but got 3 and of=3", "corrects it")
+def a_loop_has_more_epochs_than_it_told():
+    Mixer(Net()).set_epoch(3, of=3)
+
+
+@row(
+    'layers="auto" can\'t choose, since parameters are sharded, so no forward pass can be run '
+    'beside the training; name the layers, as in layers=["net.0"]',
+    "names layers",
+)
+def a_loop_shards_its_model():
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        mesh = dist.init_device_mesh("cpu", (1,))
+        with Mixer(fully_shard(Net(), mesh=mesh))(X.clone(), Y.clone()):
+            pass
+    finally:
+        dist.destroy_process_group()
