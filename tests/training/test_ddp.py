@@ -1,10 +1,7 @@
 import copy
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import naive
+import processes
 import pytest
 import ranks
 import torch
@@ -21,14 +18,7 @@ from lightning_mmix.metrics.scores import temperature_scaling
 
 
 def launch(folder, *command):
-    environment = {k: v for k, v in os.environ.items() if k != "PL_GLOBAL_SEED"}
-    script = str(Path(ranks.__file__))
-    done = subprocess.run(
-        [sys.executable, *(script if part == "SCRIPT" else part for part in command)],
-        env={**environment, "OMP_NUM_THREADS": "1"},
-        capture_output=True, text=True, timeout=300, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-4000:]
+    processes.launch(*(ranks.__file__ if part == "SCRIPT" else part for part in command))
     return folder
 
 
