@@ -1,10 +1,10 @@
-"""What the cut test says of well-known networks, by way of the script that shows it."""
+"""Scripts: what the cut test says of well-known networks, and loops of several kinds."""
 
 import re
-import subprocess
 import sys
 from pathlib import Path
 
+import processes
 import pytest
 import torch
 import torchvision
@@ -59,12 +59,27 @@ def test_the_documented_choice_is_that_of_today(name):
     assert [cell.strip() for cell in row.split("|")[2:5]] == [names, depths, count]
 
 
+def test_a_plain_loop_tells_its_accuracy(monkeypatch, capsys):
+    loop = pytest.importorskip("loop")
+    monkeypatch.setattr(sys, "argv", ["loop.py", "--epochs=2"])
+    loop.main()
+    assert re.fullmatch(r"epoch 1: test accuracy 0\.\d{4}\n", capsys.readouterr().out)
+
+
+def test_a_loop_of_fabric_goes_on_with_another_number_of_processes(tmp_path):
+    script, out = Path(cuts.__file__).with_name("fabric.py"), tmp_path / "digits.ckpt"
+    for devices, epochs in ((2, 2), (1, 3)):
+        options = ["--accelerator=cpu", f"--devices={devices}", f"--epochs={epochs}"]
+        said = processes.launch(script, *options, f"--out={out}")
+        assert re.fullmatch(r"test accuracy 0\.\d{4}\n", said)
+        state = torch.load(out, weights_only=True)
+        assert state["epoch"] == epochs
+        assert state["mixer"]["epoch"] == epochs - 1
+
+
 @pytest.mark.slow
 def test_two_processes_share_a_sharded_model():
     script = Path(cuts.__file__).with_name("sharded.py")
     options = ["--accelerator=cpu", "--strategy=fsdp2", "--epochs=8"]
-    done = subprocess.run(
-        [sys.executable, str(script), *options], capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    assert float(re.search(r"test/accuracy\s*│\s*(0\.\d+)", done.stdout)[1]) > 0.9
+    said = processes.launch(script, *options)
+    assert float(re.search(r"test/accuracy\s*│\s*(0\.\d+)", said)[1]) > 0.9
