@@ -50,15 +50,13 @@ class Engine:
         self.epoch = self.batch_idx = 0
         self.gap: float | None = None
         self.seed = seed_of(settings)
-        self._host = host
         self.schedule = settings.schedule
-        self._given = model
+        self._host, self._given = host, model
         self._done: float | None = None
         self._index = self._rank = 0
         self._pairs = True
-        self._saw_single = False
+        self._saw_single = self._is_resumed = False
         self._choice: Choice | None = None
-        self._is_resumed = False
         self._gates: Gates | None = None
         self._recipe: Recipe | None = None
         self._watcher = Watcher(host, settings)

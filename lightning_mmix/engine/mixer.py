@@ -125,7 +125,7 @@ class Mixer(Engine):
                 "the context of another batch has not ended; mix one batch after the other, or "
                 "two as one, torch.cat([x, other])"
             )
-        if self.settings.schedule.needs_epoch and not self._knows_epoch:
+        if self.schedule.needs_epoch and not self._knows_epoch:
             raise ValueError(
                 "alpha or prob depends on the epoch, which is not known; begin each by "
                 "mixer.set_epoch(epoch)"

@@ -18,6 +18,7 @@ LOSS_OUTSIDE_GRAPH = (
     "the loss of a mixed target runs outside the graph; compile the network rather than the whole "
     "module, or leave fullgraph=True out"
 )
+_OTHERWISE = "labels='own', ManifoldMixupMixin or mixed_loss"
 
 
 def beside_custom_function(func: Function) -> ValueError:
@@ -25,8 +26,7 @@ def beside_custom_function(func: Function) -> ValueError:
     return ValueError(
         f"{func.__name__} stands next to a custom autograd.Function in the loss, where a mixed "
         "target is exact only if the Function takes the network's output itself, and its result is "
-        "only summed, averaged or scaled; use labels='own', ManifoldMixupMixin or mixed_loss "
-        "instead"
+        f"only summed, averaged or scaled; use {_OTHERWISE} instead"
     )
 
 
@@ -42,8 +42,7 @@ def of_unequal_length(first: Sequence[Any], second: Sequence[Any]) -> ValueError
     """The error of a function that gives more tensors for one side than for the other."""
     return ValueError(
         f"at {current_place()} a sample's own label gives {len(first)} tensors and its partner's "
-        f"{len(second)}, so they can't be mixed one by one; use labels='own', "
-        "ManifoldMixupMixin or mixed_loss"
+        f"{len(second)}, so they can't be mixed one by one; use {_OTHERWISE}"
     )
 
 
@@ -74,8 +73,7 @@ def under_transform(func: Function) -> ValueError:
     """The error of a loss within torch.func's grad, jacrev, vmap and the like."""
     return ValueError(
         f"{func.__name__} takes a mixed target within a transform of torch.func, which can't "
-        "follow it; use torch.autograd.grad, labels='own', ManifoldMixupMixin or "
-        "mixed_loss instead"
+        f"follow it; use torch.autograd.grad, {_OTHERWISE} instead"
     )
 
 
@@ -107,8 +105,7 @@ def on_partners(func: Function, args: Any, kwargs: Any) -> Any:
         raise ValueError(
             f"{func.__name__.strip('_')} at {current_place()} fails for the partner's label, for "
             f"which the loss is computed as well ({first_line(error)}): it takes a size or number "
-            "that was read from the sample's own label; keep that a tensor, or use "
-            "labels='own', ManifoldMixupMixin or mixed_loss"
+            f"that was read from the sample's own label; keep that a tensor, or use {_OTHERWISE}"
         ) from error
 
 
@@ -226,9 +223,8 @@ def depends_on_target(name: str, output: Any, size: int) -> ValueError:
     return ValueError(
         f"the hidden state of layer {name!r} follows from the target, so it can't be mixed: if the "
         "network takes labels, or inputs made by them, mix layers=['input'] or a layer that runs "
-        "before, or use labels='own', ManifoldMixupMixin or mixed_loss; if input and target are "
-        "cut from one tensor, return two entries from on_after_batch_transfer, the target a "
-        ".clone()"
+        f"before, or use {_OTHERWISE}; if input and target are cut from one tensor, return two "
+        "entries from on_after_batch_transfer, the target a .clone()"
     )
 
 
@@ -242,8 +238,7 @@ def unused_target(step: Step) -> ValueError:
         f"the hidden state of layer {step.plan.layer!r} was mixed, but the loss was not, since it "
         f"does not use the batch's target: use y itself, {own}, or name {other}, target=<key, "
         "index or path>, or use labels='own' or ManifoldMixupMixin; a loss without labels, as a "
-        "GAN's, can't be "
-        "mixed"
+        "GAN's, can't be mixed"
     )
 
 
