@@ -67,8 +67,8 @@ class Schedule:
         alpha, prob = _at(self.alpha, epoch), _at(self.prob, epoch)
         if self.needs_length:
             done = _known(done)
-            is_confident = gap is None or gap > 0
-            if done >= self.stop or (self.settles(done) and not is_confident):
+            is_settled = gap is not None and gap <= 0  # of no samples it is NaN
+            if done >= self.stop or (self.settles(done) and is_settled):
                 prob = 0.0
         return alpha, prob
 

@@ -170,7 +170,7 @@ class ManifoldMixup(Settling):
         step = self._step
         if step is None or not pl_module.automatic_optimization:
             return
-        if step.fired and step.pairs and not is_paired(loss):
+        if step.pairs and step.fired and not is_paired(loss):
             raise unused_target(step)
         if step.pastes and not step.fired:
             raise idle_layer(step)
@@ -190,8 +190,8 @@ class ManifoldMixup(Settling):
         step = None if engine is None else engine.end()
         if engine is None or step is None:
             return
-        if _took_no_gradient(step, pl_module) and trainer.global_step > self._global_step:
-            raise unused_target(step)
+        if trainer.global_step > self._global_step and not pl_module.automatic_optimization:
+            _refuse_unmixed(step)  # automatic has passed on_before_backward
         engine.report(step)
 
     @override
@@ -240,7 +240,8 @@ def _log(pl_module: LightningModule, plan: MixPlan, position: int) -> None:
     pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=len(plan.partner))
 
 
-def _took_no_gradient(step: Step, pl_module: LightningModule) -> bool:
-    # of manual optimisation; automatic has passed on_before_backward
-    is_done = step.went_backward or not step.fired or pl_module.automatic_optimization
-    return step.pairs and not is_done
+def _refuse_unmixed(step: Step) -> None:
+    if step.pairs and step.fired and not step.went_backward:
+        raise unused_target(step)
+    if step.pastes and not step.fired:
+        raise idle_layer(step)

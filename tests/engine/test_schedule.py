@@ -25,6 +25,7 @@ def test_nothing_is_mixed_after_the_stop(done, prob):
     [
         (0.5, -0.1, 0.5),  # the last part has not begun
         (0.6, None, 0.5),  # there was no validation in it
+        (0.6, float("nan"), 0.5),  # or it had no samples
         (0.6, 0.1, 0.5),
         (0.6, 0.0, 0.0),
         (0.6, -0.1, 0.0),

@@ -202,3 +202,21 @@ def test_own_labels_mix_a_step_that_no_pair_can_follow():
 def test_own_labels_have_nothing_to_prove():
     with pytest.raises(ValueError, match="nothing to prove"):
         proven(Pictures(), labels="own")
+
+
+def test_a_pasted_mask_and_an_idle_layer_are_told_in_manual_optimisation():
+    class Manual(Pictures):
+        automatic_optimization = False
+
+        def forward(self, x):
+            return self.head(self.stem(x)[:, :, ::2, ::2].repeat(1, 2, 1, 1)[:, :7])
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers()
+            optimizer.zero_grad()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+    module = Manual(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(7, 4, 1)))
+    with pytest.raises(ValueError, match="'stage' did not run, but the target holds"):
+        fitted(module, MASKS, kind="cutmix", layers=["stage"], verify=False)
