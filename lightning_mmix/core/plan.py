@@ -7,7 +7,8 @@ from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from typing import Literal, get_args
+from numbers import Real
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -240,9 +241,9 @@ def _refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:
         raise ValueError(f"there is no {what}={name!r}; did you mean {near[0]!r}?")
 
 
-def _refuse_weights(what: str, weights: Mapping[str, float]) -> None:
+def _refuse_weights(what: str, weights: Mapping[str, Any]) -> None:
     for name, weight in weights.items():
-        if not 0 <= weight < math.inf:
-            raise ValueError(f"expected a finite weight ≥ 0 for {name!r}, but got {weight}")
+        if not (isinstance(weight, Real) and 0 <= float(weight) < math.inf):
+            raise ValueError(f"expected a finite weight ≥ 0 for {name!r}, but got {weight!r}")
     if not any(weights.values()):
         raise ValueError(f"expected a {what} with a weight > 0, but got {dict(weights)}")

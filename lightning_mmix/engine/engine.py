@@ -220,8 +220,7 @@ class Engine:
         step = Step(plan, self.model)
         try:
             if self.settings.union is not None:
-                for tensor, data in united(batch, self.settings.union, plan.partner):
-                    step.exchange(tensor, data)
+                _unite(step, united(batch, self.settings.union, plan.partner), targets)
             if lent:  # once nothing else of the batch is exchanged, which would be noticed
                 step.watch(self._watcher.notes(self._given, batch, lent, plan))
             gates.arm(step, lent, value)
@@ -230,6 +229,13 @@ class Engine:
             raise
 
 
+def _unite(step: Step, masks: list[tuple[Tensor, Tensor]], targets: Sequence[Tensor]) -> None:
+    for tensor, data in masks:
+        if any(tensor is target for target in targets):
+            raise ValueError("union names the target, which is mixed itself; name masks or lengths")
+        step.exchange(tensor, data)
+
+
 def seed_of(settings: Settings) -> int:
     """The seed of all draws: the one that was given, or that of ``seed_everything``, else 0."""
-    return int(os.environ.get("PL_GLOBAL_SEED", "0")) if settings.seed is None else settings.seed
+    return int(os.environ.get("PL_GLOBAL_SEED", "0") if settings.seed is None else settings.seed)

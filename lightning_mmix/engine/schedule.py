@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
 Scheduled = float | Mapping[int, float]
@@ -86,8 +87,8 @@ def _at(scheduled: Scheduled, epoch: int) -> float:
 def _values(name: str, scheduled: Scheduled) -> list[float]:
     if not isinstance(scheduled, Mapping):
         return _numbers(name, [scheduled])
-    epochs = list(scheduled)
-    if 0 not in scheduled or any(epoch < 0 for epoch in epochs):
+    are_epochs = all(isinstance(epoch, int) and epoch >= 0 for epoch in scheduled)
+    if 0 not in scheduled or not are_epochs:
         raise ValueError(
             f"expected {name} to map epochs from 0 on to numbers, as {{0: 0.5, 160: 0}} does, but "
             f"got {dict(scheduled)}"
@@ -97,7 +98,7 @@ def _values(name: str, scheduled: Scheduled) -> list[float]:
 
 def _numbers(name: str, values: list[Any]) -> list[float]:
     for value in values:
-        if not isinstance(value, int | float):
+        if not isinstance(value, Real):
             raise TypeError(f"expected numbers for {name}, but got {value!r}")
     return values
 

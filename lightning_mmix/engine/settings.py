@@ -1,12 +1,18 @@
 """The settings of an engine: everything that a user decides."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
+
+from torch import nn
 
 from lightning_mmix.core.layers import INPUT, Layers
 from lightning_mmix.core.plan import Kind, Labels, Recipe
 from lightning_mmix.core.trees import Path
 from lightning_mmix.engine.schedule import Schedule, Scheduled
+
+_PATH = "a key, an index or a dotted path"
 
 Kinds = Kind | Mapping[str, float]
 
@@ -33,10 +39,18 @@ class Settings:
     verify: bool = True
 
     def __post_init__(self) -> None:
+        self._refuse("layers", "'auto', a list of names, or a mapping of names to weights", _named)
+        self._refuse("target", f"{_PATH}, or a list of such", _several)
+        self._refuse("union", f"{_PATH}, or a list of such", _several)
+        self._refuse("input", _PATH, _is_path)
+        self._refuse("seed", "a whole number in [0, 2**64)", _is_seed)
         _ = self.schedule
         self.recipe(1.0, 1.0, self.layers if isinstance(self.layers, Mapping) else {INPUT: 1.0})
-        if self.seed is not None and not 0 <= self.seed < 2**64:
-            raise ValueError(f"expected a seed in [0, 2**64), but got {self.seed}")
+
+    def _refuse(self, name: str, expected: str, fits: Callable[[Any], bool]) -> None:
+        value = getattr(self, name)
+        if not fits(value) and not (value is None and name != "layers"):
+            raise ValueError(f"expected {expected} as {name}, but got {value!r}")
 
     @property
     def schedule(self) -> Schedule:
@@ -58,3 +72,21 @@ class Settings:
             layers: The eligible layers with their weights.
         """
         return Recipe(alpha, layers, prob, self.kind, self.labels)
+
+
+def _named(layers: Any) -> bool:
+    is_listed = isinstance(layers, Iterable) and not isinstance(layers, str | nn.Module)
+    return layers == "auto" if not is_listed else all(isinstance(name, str) for name in layers)
+
+
+def _several(paths: Any) -> bool:
+    is_listed = isinstance(paths, Sequence) and not isinstance(paths, str)
+    return bool(paths) and all(map(_is_path, paths)) if is_listed else _is_path(paths)
+
+
+def _is_path(path: Any) -> bool:
+    return isinstance(path, str | int)
+
+
+def _is_seed(seed: Any) -> bool:
+    return isinstance(seed, Integral) and 0 <= int(seed) < 2**64

@@ -31,6 +31,8 @@ class Settling(Callback):
 
     def __init__(self, settings: Settings, gap: str | None) -> None:
         super().__init__()
+        if not isinstance(gap, str | None):
+            raise TypeError(f"expected the name of a logged value as gap, but got {gap!r}")
         self.settings = settings
         self.gap = gap
         self._engine: Engine | None = None

@@ -78,6 +78,20 @@ def a_pasted_layer_does_not_run_in_a_fit():
     fit(Idle(), mixup, data=[(IMAGES.clone(), masks())])
 
 
+@row(IDLE, "names a layer that runs in every step")
+def a_pasted_layer_does_not_run_by_hand():
+    class Manual(Idle):
+        automatic_optimization = False
+
+        def training_step(self, batch, batch_idx):
+            optimizer = self.optimizers()
+            self.manual_backward(super().training_step(batch, batch_idx))
+            optimizer.step()
+
+    mixup = ManifoldMixup(layers=["idle"], kind="cutmix", verify=False)
+    fit(Manual(), mixup, data=[(IMAGES.clone(), masks())])
+
+
 @row(
     "with labels='own' the loss is that of the target as it is, so there is nothing to prove; "
     "`lightning-mmix layers` lists what can be mixed",
@@ -86,3 +100,21 @@ def a_pasted_layer_does_not_run_in_a_fit():
 def a_check_is_asked_of_own_labels():
     mixup = ManifoldMixup(layers=["net.0"], labels="own")
     check(Net(), loader([(X, Y)]), mixup=mixup, trainer=trainer())
+
+
+@row(
+    "expected a key, an index or a dotted path, or a list of such as target, but got 3.5",
+    "says where it is",
+)
+def a_target_is_named_by_half_an_index():
+    ManifoldMixup(target=3.5)
+
+
+@row("expected the name of a logged value as gap, but got 3", "gives its name", TypeError)
+def a_gap_is_no_name():
+    ManifoldMixup(settle=0.5, gap=3)
+
+
+@row("union names the target, which is mixed itself; name masks or lengths", "names the mask")
+def the_union_is_that_of_the_target():
+    fit(Net(), ManifoldMixup(layers=["net.0"], union=1))

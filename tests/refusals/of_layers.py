@@ -37,9 +37,17 @@ def a_glob_names_a_layer_again():
     fit(Net(), ManifoldMixup(layers=["net.0", "net.?"]))
 
 
-@row("expected a list of layer names, but got layers='net.0'", "puts it into a list")
+@row(
+    "expected 'auto', a list of names, or a mapping of names to weights as layers, but got 'net.0'",
+    "puts it into a list",
+)
 def a_layer_is_named_without_a_list():
-    fit(Net(), ManifoldMixup(layers="net.0"))
+    ManifoldMixup(layers="net.0")
+
+
+@row("expected a list of layer names, but got layers=[]", "names some")
+def no_layer_is_named():
+    fit(Net(), ManifoldMixup(layers=[]))
 
 
 @row(
@@ -86,7 +94,7 @@ def own_labels_are_asked_for_with_boxes():
     Recipe(1, {"a": 1}, kind="cutmix", labels="own")
 
 
-@row("expected a seed in [0, 2**64), but got -1", "corrects it")
+@row("expected a whole number in [0, 2**64) as seed, but got -1", "corrects it")
 def a_seed_is_negative():
     ManifoldMixup(seed=-1)
 
