@@ -27,6 +27,7 @@ class Region:
         is_inside: Whether the partner's positions are those inside the box, or those outside.
         nominal: The λ that was drawn; NaN if it isn't known.
         input_space: The sizes of space of the batch's input, if they are known.
+        is_lent: Whether targets with these positions are pasted in the batch itself.
     """
 
     space: Space
@@ -34,6 +35,7 @@ class Region:
     is_inside: bool = True
     nominal: float = math.nan
     input_space: Space | None = None
+    is_lent: bool = False
 
     @property
     def lam(self) -> float:

@@ -56,14 +56,11 @@ class MixPlan:
         """Whether the loss takes both labels (``"paired"``) or the sample's ``"own"`` alone."""
         return "own" if self.lam.dim() else "paired"
 
-    def at(self, space: Space, input_space: Space | None = None) -> "MixPlan":
-        """The plan with its box in whole positions and the real λ of it.
-
-        Args:
-            space: (N_1, ..., N_D), D in 1 to 3: the sizes of the space of the layer's output.
-            input_space: Those of the batch's input, if they are known.
-        """
-        found = replace(self.region_in(space), input_space=input_space)
+    def at(
+        self, space: Space, input_space: Space | None = None, *, is_lent: bool = False
+    ) -> "MixPlan":
+        """The plan with its box as a :class:`~.paste.Region` of a space, and the real λ of it."""
+        found = replace(self.region_in(space), input_space=input_space, is_lent=is_lent)
         lam = torch.tensor(found.lam, dtype=torch.float64, device="cpu")
         return replace(self, lam=lam, region=found)
 

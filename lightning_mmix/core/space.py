@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from torch import Tensor, nn
+from torch.nn.modules.conv import _ConvTransposeNd
 from torch.nn.parameter import is_lazy
 
 from lightning_mmix.core.layers import named_layers
@@ -25,8 +26,13 @@ class Channels(NamedTuple):
 
 
 def channels_of_layer(model: nn.Module, name: str) -> Channels:
-    """What the parameters of a layer tell, or if it has none those of the nearest one before it."""
+    """What the parameters of a layer tell, or if it has none those of the nearest one before it.
+
+    A recurrent layer is known to have them last.
+    """
     layer = named_layers(model)[name]
+    if isinstance(layer, nn.RNNBase):
+        return Channels()
     groups = list(_parameters_before(model, layer))
     if any(True for _ in layer.parameters()):
         groups.append([each for module in layer.modules() for each in _widths(module)])
@@ -35,11 +41,18 @@ def channels_of_layer(model: nn.Module, name: str) -> Channels:
     return _channels([tuple(each.shape) for each in reversed(nearest)], weights[-1:])
 
 
-def channels_of_input(model: nn.Module) -> Channels:
-    """What the first weight of a model tells: its second size is the width that it takes."""
+def channels_of_input(model: nn.Module, dims: int) -> Channels:
+    """What the first weight of a model tells: its second size is the width that it takes.
+
+    Args:
+        model: Any module.
+        dims: How many the input has. A weight that convolves as many comes before any other: what
+            is defined first need not run first.
+    """
     # a first size of one is that of a position or a token, which is added for every sample
     weights = [each for each in _known(model.parameters()) if each.dim() > 1 and len(each) > 1]
-    return _channels([tuple(each.shape[1:]) for each in weights[:1]], weights[:1])
+    first = sorted(weights, key=lambda each: dims < 3 or each.dim() != dims)[:1]
+    return _channels([tuple(each.shape[1:]) for each in first], first)
 
 
 def space_dims(hidden: Tensor, channels: Channels, what: str) -> tuple[int, ...]:
@@ -103,8 +116,13 @@ def _parameters_before(model: nn.Module, layer: nn.Module) -> Iterator[list[Tens
 
 
 def _widths(module: nn.Module) -> list[Tensor]:
-    """A module's own parameters; but those of a recurrent one are as long as its gates together."""
-    return [] if isinstance(module, nn.RNNBase) else _known(module.parameters(recurse=False))
+    """A module's own parameters, of which the first size may be the width that it puts out."""
+    if isinstance(module, nn.RNNBase):  # as long as its gates together
+        return []
+    own = _known(module.parameters(recurse=False))
+    if isinstance(module, _ConvTransposeNd):
+        return [each.transpose(0, 1) if each.dim() > 1 else each for each in own]
+    return own
 
 
 def _known(parameters: Iterator[nn.Parameter]) -> list[Tensor]:

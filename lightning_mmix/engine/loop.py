@@ -126,20 +126,23 @@ def mixed_loss(
             "it as it was drawn; take the callback's plan, or use the target of mixing(model, "
             "plan, y)"
         )
-    own = tree_map(partial(_own, plan), target)
-    pairs = list(zip(tree_leaves(own), tree_leaves(target), strict=True))
-    first = criterion(prediction, own)
-    if all(mine is not leaf for mine, leaf in pairs if isinstance(leaf, Tensor)):
+    pasted = tree_map(partial(_pasted, plan), target)
+    first = criterion(prediction, tree_map(_own, target, pasted))
+    if all(each is not None for each in tree_leaves(pasted)):
         return first
-    second = criterion(prediction, tree_map(partial(_partners, plan), own, target))
+    second = criterion(prediction, tree_map(partial(_partners, plan), target, pasted))
     return interpolate(first, second, plan.lam)
 
 
-def _own(plan: MixPlan, leaf: Any) -> Any:
-    pasted = pasted_as(plan, leaf) if isinstance(leaf, Tensor) else None
+def _pasted(plan: MixPlan, leaf: Any) -> Any:
+    """A target that takes its partner's values in a box, or what is no tensor; None of others."""
+    return pasted_as(plan, leaf) if isinstance(leaf, Tensor) else leaf
+
+
+def _own(leaf: Any, pasted: Any) -> Any:
     return leaf if pasted is None else pasted
 
 
-def _partners(plan: MixPlan, own: Any, leaf: Any) -> Any:
-    is_own = own is leaf and isinstance(leaf, Tensor)
-    return leaf[plan.partner.to(leaf.device)] if is_own else own
+def _partners(plan: MixPlan, leaf: Any, pasted: Any) -> Any:
+    is_paired = isinstance(leaf, Tensor) and pasted is None
+    return leaf[plan.partner.to(leaf.device)] if is_paired else pasted

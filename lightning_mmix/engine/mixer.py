@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import nn
+from typing_extensions import override
 
 from lightning_mmix.core.layers import Layers
 from lightning_mmix.core.plan import Labels
@@ -14,6 +16,7 @@ from lightning_mmix.engine.host import Host
 from lightning_mmix.engine.schedule import Scheduled
 from lightning_mmix.engine.settings import Kinds, Settings
 from lightning_mmix.pairing.refusals import idle_layer
+from lightning_mmix.pairing.step import Step
 
 
 class Mixer(Engine):
@@ -118,7 +121,8 @@ class Mixer(Engine):
 
         Raises:
             ValueError: If the batch holds no target, a layer can't be mixed, the context of another
-                batch has not ended, or ``alpha`` or ``prob`` needs an epoch that was not set.
+                batch has not ended, no loss was taken of what this one yields, or ``alpha`` or
+                ``prob`` needs an epoch that was not set.
         """
         if self._is_open:
             raise ValueError(
@@ -136,20 +140,36 @@ class Mixer(Engine):
             self.begin(whole, where=None if target is None else 1)
             yield batch if target is None else target
             step = self.end()
-            if step is not None and step.pastes and not step.fired:
-                raise idle_layer(step)
             if step is not None:
+                _refuse_unmixed(step)
+                step.went_backward |= step.formed  # a loop may take the gradient later
                 self.report(step)
         finally:
             self.end()
             self._is_open = False
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            if kind is None:
-                self.report_epoch()
-        finally:
+        if kind is not None:
+            super().remove()
+        else:
             self.remove()
+
+    @override
+    def remove(self) -> None:
+        """Take everything off the model, and say what was noticed since the epoch began."""
+        try:
+            self.report_epoch()
+        finally:
+            super().remove()
+
+    @override
+    def report_epoch(self) -> None:
+        super().report_epoch()
+        if self.gap is None and self._done is not None and self.schedule.settles(self._done):
+            self._watcher.say(
+                "settle looks at confidence minus accuracy on validation data, which is not known; "
+                "tell it after each validation, mixer.set_gap(gap)"
+            )
 
     def set_epoch(self, epoch: int, *, of: int | None = None) -> None:
         """Begin an epoch, or go on within it where it is the current one already.
@@ -169,3 +189,15 @@ class Mixer(Engine):
             self.report_epoch()
         self.place(epoch, self.batch_idx if epoch == self.epoch else 0, of and epoch / of)
         self._knows_epoch = True
+
+
+def _refuse_unmixed(step: Step) -> None:
+    if step.pastes and not step.fired:
+        raise idle_layer(step)
+    is_mixed = step.formed or step.went_backward or not torch.is_grad_enabled()
+    if step.pairs and step.fired and not is_mixed:
+        raise ValueError(
+            f"the hidden state of layer {step.plan.layer!r} was mixed, but no loss was taken of "
+            "the target within the context, so labels are not mixed; take it before the context "
+            "ends, of the very target that it yields"
+        )

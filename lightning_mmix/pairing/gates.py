@@ -121,7 +121,9 @@ class Gates:
             )
         self.step = step
         try:
-            channels = self._learn_channels(layer) if step.plan.kind == "cutmix" else Channels()
+            dims = 0 if value is None else value.dim()
+            pastes = step.plan.kind == "cutmix"
+            channels = self._learn_channels(layer, dims) if pastes else Channels()
             borrow(step, targets, value, channels)
         except BaseException:
             self.disarm()
@@ -150,10 +152,10 @@ class Gates:
             self._guards = False
             HOOK_GUARDS.release()
 
-    def _learn_channels(self, layer: str) -> Channels:
+    def _learn_channels(self, layer: str, dims: int) -> Channels:
         """Tell a gate of the channels of its layer, and return what is known of the input's."""
         if self._channels is None:
-            self._channels = channels_of_input(self.model)
+            self._channels = channels_of_input(self.model, dims)
         gate = self._gates.get(layer)
         if gate is not None and gate.channels == Channels():
             gate.channels = channels_of_layer(self.model, layer)

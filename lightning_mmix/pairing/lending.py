@@ -11,6 +11,7 @@ from lightning_mmix.core.operation import mix_by, paste_by, pasted_by
 from lightning_mmix.core.paste import Space, mask_of, paste, paste_where
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.space import Channels, space_dims, space_of
+from lightning_mmix.core.trees import describe
 from lightning_mmix.pairing.pair import TARGET, Pair
 from lightning_mmix.pairing.partners import rows_of
 from lightning_mmix.pairing.refusals import refuse_target
@@ -55,8 +56,7 @@ def borrow(
     for tensor in mixed:
         _exchange(step, tensor, channels)
     for target in [] if step.plan.labels == "own" else targets:
-        dims = positions(target, step.input_space)
-        _paste(step, target, dims) if dims else _pair(step, target)
+        _lend(step, target)
 
 
 class Pasting:
@@ -127,15 +127,15 @@ def positions(target: Tensor, space: Space | None) -> tuple[int, ...]:
         space: The sizes of the input's space; None if they aren't known.
 
     Returns:
-        Those behind the samples, of (B, *space, ...), or behind them and the channels, of
-        (B, C, *space); else none.
+        Those behind the samples and the channels, of (B, C, *space), or behind the samples, of
+        (B, *space, ...); else none. Of floating-point numbers, (B, T) is a vector of each sample.
     """
-    if space is None:
+    shape, dims = target.shape, 0 if space is None else len(space)
+    if not dims or (target.dim() == 2 and target.is_floating_point()):  # a vector of the sample
         return ()
-    shape, dims = target.shape, len(space)
-    if shape[1 : 1 + dims] == space:
-        return tuple(range(1, 1 + dims))
-    return tuple(range(2, 2 + dims)) if shape[2:] == space else ()
+    if shape[2:] == space:
+        return tuple(range(2, 2 + dims))
+    return tuple(range(1, 1 + dims)) if shape[1 : 1 + dims] == space else ()
 
 
 def pasted_as(plan: MixPlan, target: Tensor) -> Tensor | None:
@@ -156,13 +156,21 @@ def pasted_as(plan: MixPlan, target: Tensor) -> Tensor | None:
     if not dims or plan.region is None:
         return None
     _refuse_other_positions(plan.layer, plan.region.space, known)
-    return paste(target, plan.region, plan.partner, dims)
+    return target if plan.region.is_lent else paste(target, plan.region, plan.partner, dims)
 
 
 def _needed(value: Tensor | None) -> Tensor:
     if value is None:
         raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
     return value
+
+
+def _no_positions(target: Tensor, space: Space | None) -> ValueError:
+    known = "is not recognised: input=<key, index or path>" if space is None else f"has {space}"
+    return ValueError(
+        f"expected a target with a value for each position of the input, which {known}, but got "
+        f"{describe(target)}; bring both to one size, or use kind='mixup'"
+    )
 
 
 def _refuse_other_positions(name: str, space: Space, input_space: Space | None) -> None:
@@ -203,6 +211,13 @@ def _exchange(step: Step, value: Tensor, channels: Channels) -> None:
         mixed = mix_by(step.plan, value.detach())
     step.exchange(value, mixed)
     step.fired = True
+
+
+def _lend(step: Step, target: Tensor) -> None:
+    dims = positions(target, step.input_space)
+    if step.plan.kind == "cutmix" and not dims and target.dim() > 2:
+        raise _no_positions(target, step.input_space)
+    _paste(step, target, dims) if dims else _pair(step, target)
 
 
 def _paste(step: Step, target: Tensor, dims: tuple[int, ...]) -> None:

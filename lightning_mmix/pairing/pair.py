@@ -132,7 +132,7 @@ def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
     is_mix = step.is_mixing or (step.fired and is_scalar)
     if pair.kind.is_data or not is_mix or not can_mix:
         return first.clone()
-    pair.is_mixed = True
+    pair.is_mixed = step.formed = True
     return interpolate(first, second, step.lam)
 
 

@@ -28,6 +28,7 @@ class Step:
         pastes: Whether a target is pasted, so that the layer must run.
         fired: Whether the plan's layer has run and was mixed.
         closed: Whether the step is over; nothing is paired from then on.
+        formed: Whether a value was formed that mixes both targets, as a loss is.
         went_backward: Whether a gradient was taken of a value that knows both targets.
         gave_paired: Whether a gradient was paired itself.
         late: The pairs whose sides may still have to be computed.
@@ -38,7 +39,7 @@ class Step:
 
     space: Space | None = None
     input_space: Space | None = None
-    fired = closed = went_backward = gave_paired = pairs = pastes = False
+    fired = closed = formed = went_backward = gave_paired = pairs = pastes = False
 
     def __init__(
         self,
@@ -64,7 +65,9 @@ class Step:
         if self.space is None:
             return self.plan
         if self._realised is None:
-            self._realised = self.plan.at(self.space, self.input_space)
+            self._realised = self.plan.at(
+                self.space, self.input_space, is_lent=self.pastes and not self.closed
+            )
         return self._realised
 
     @property

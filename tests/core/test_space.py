@@ -63,7 +63,7 @@ FIRST, LAST = (2, 3), (1, 2)
 )
 def test_pictures_are_told_from_channels(make, expected):
     model = make()
-    assert space_dims(IMAGES, channels_of_input(model), "") == FIRST
+    assert space_dims(IMAGES, channels_of_input(model, 4), "") == FIRST
     assert found(model, IMAGES, expected) == expected
 
 
@@ -77,7 +77,7 @@ def test_tokens_are_positions_and_the_class_token_is_one_of_them():
         "encoder.layers.encoder_layer_3.mlp": (1,),
     }
     assert found(model, torch.randn(2, 3, 32, 32), expected) == expected
-    assert space_dims(torch.randn(2, 3, 32, 32), channels_of_input(model), "") == FIRST
+    assert space_dims(torch.randn(2, 3, 32, 32), channels_of_input(model, 4), "") == FIRST
 
 
 class Positions(nn.Module):
@@ -111,7 +111,7 @@ def test_lines_are_told_from_tokens():
     line = nn.Sequential(nn.Conv1d(5, 20, 3, padding=1, bias=False), nn.ReLU(), nn.BatchNorm1d(20))
     x = torch.randn(2, 5, 20)
     assert found(line, x, ["0", "1", "2"]) == {"0": (2,), "1": (2,), "2": (2,)}  # C = T
-    assert space_dims(x, channels_of_input(line), "") == (2,)
+    assert space_dims(x, channels_of_input(line, 3), "") == (2,)
     tokens = nn.Sequential(nn.Linear(5, 20), nn.ReLU())
     assert found(tokens, torch.randn(2, 20, 5), ["0", "1"]) == {"0": (1,), "1": (1,)}
 
@@ -132,12 +132,12 @@ def test_volumes_have_three_dimensions_of_space():
     model = nn.Sequential(nn.Conv3d(3, 4, 1), nn.ReLU())
     x = torch.randn(2, 3, 4, 4, 4)
     assert found(model, x, ["0", "1"]) == {"0": (2, 3, 4), "1": (2, 3, 4)}
-    assert space_dims(x, channels_of_input(model), "") == (2, 3, 4)
+    assert space_dims(x, channels_of_input(model, 5), "") == (2, 3, 4)
 
 
 def test_lazy_parameters_tell_nothing():
     model = nn.Sequential(nn.LazyConv2d(4, 1))
-    assert channels_of_layer(model, "0") == channels_of_input(model) == Channels()
+    assert channels_of_layer(model, "0") == channels_of_input(model, 4) == Channels()
 
 
 @pytest.mark.parametrize("shape", [(6,), (6, 5), (6, 5, 1, 1), (6, 2, 2, 2, 2, 2)])
@@ -145,3 +145,23 @@ def test_a_hidden_state_without_space_is_refused(shape):
     message = r"CutMix needs space, .*, but it is float32 \(6,.*; name another layer, or kind='m"
     with pytest.raises(ValueError, match=message):
         space_dims(torch.zeros(shape), Channels(), "it is")
+
+
+def test_what_is_defined_first_need_not_run_first():
+    class HeadFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.head, self.stem = nn.Linear(32, 5), nn.Conv2d(3, 32, 3)
+
+    x = torch.randn(2, 3, 32, 32)
+    assert space_dims(x, channels_of_input(HeadFirst(), 4), "") == FIRST
+
+
+def test_a_recurrent_layer_behind_a_convolution_has_its_channels_last():
+    model = nn.Sequential(nn.Conv1d(3, 14, 3), nn.LSTM(14, 20))
+    assert space_dims(torch.randn(2, 14, 20), channels_of_layer(model, "1"), "") == (1,)
+
+
+def test_a_transposed_convolution_puts_out_what_its_weight_has_second():
+    model = nn.Sequential(nn.ConvTranspose2d(8, 6, 2, 2, bias=False))
+    assert space_dims(torch.randn(2, 6, 8, 8), channels_of_layer(model, "0"), "") == FIRST

@@ -159,8 +159,8 @@ def test_an_exception_leaves_no_step_open(error, layer):
 def test_no_gate_is_left_when_the_mixer_goes():
     model, (x, y) = Net(), batches()[0]
     mixer = Mixer(model, layers=["net.0"])
-    with mixer(x, y):
-        model(x)
+    with mixer(x, y) as target:
+        F.cross_entropy(model(x), target)
     assert model.net[0]._forward_hooks
     mixer.remove()
     assert not model.net[0]._forward_hooks
@@ -203,11 +203,36 @@ def test_a_misspelt_layer_is_told_at_once():
 def test_a_loss_taken_outside_of_the_context_is_told():
     model, (x, y) = Net(), batches()[0]
     with Mixer(model, layers=["net.0"]) as mixer:
-        with mixer(x, y):
+        with pytest.raises(ValueError, match="no loss was taken of the target"), mixer(x, y):
             prediction = model(x)
         F.cross_entropy(prediction, y).backward()
-        with pytest.warns(UserWarning, match="no gradient was taken of a loss"):
-            mixer.set_epoch(1)
+        assert mixer.step is None
+
+
+def test_the_gradient_of_a_loss_may_be_taken_later():
+    one, two = Kept(), Kept()
+    with Mixer(one, layers=["net.0"], seed=SEED) as mixer:
+        for x, y in copy.deepcopy(DATA):
+            with mixer(x, y) as target:
+                loss = F.cross_entropy(one(x), target)
+            loss.backward()
+    with Mixer(two, layers=["net.0"], seed=SEED) as mixer:
+        for x, y in copy.deepcopy(DATA):
+            with mixer(x, y) as target:
+                F.cross_entropy(two(x), target).backward()
+    for a, b in zip(one.parameters(), two.parameters(), strict=True):
+        torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_a_loop_that_settles_and_tells_no_gap_is_told_so():
+    model = Net()
+    told = pytest.warns(UserWarning, match=r"mixer\.set_gap\(gap\)")
+    with told, Mixer(model, layers=["net.0"], settle=0.5) as mixer:
+        for epoch in range(2):
+            mixer.set_epoch(epoch, of=2)
+            x, y = batches()[0]
+            with mixer(x, y) as target:
+                F.cross_entropy(model(x), target).backward()
 
 
 def test_a_number_that_is_logged_is_not_warned_of():
@@ -418,9 +443,6 @@ def test_a_loss_under_autocast_is_mixed(outside):
 
 def test_the_last_epoch_is_told_of_too():
     model, (x, y) = Net(), batches()[0]
-    told = pytest.warns(UserWarning, match="no gradient was taken of a loss")
-    with told, Mixer(model, layers=["net.0"]) as mixer, mixer(x, y):
-        model(x)
     told = pytest.warns(UserWarning, match="no batch had two samples")
     with told, Mixer(model, layers=["net.0"]) as mixer, mixer(x[:1], y[:1]) as target:
         F.cross_entropy(model(x[:1]), target).backward()

@@ -344,9 +344,8 @@ def test_a_layer_with_other_positions_than_the_mask_is_refused(masks):
     with pytest.raises(ValueError, match=message), mixing(model, plan, masks, input=x):
         model(x)
     assert not any(module._forward_hooks for module in model.modules())
-    with mixing(model, plan, masks) as target:  # whoever does not show the input pairs
-        assert type(target) is not torch.Tensor
-        model(x)
+    with pytest.raises(ValueError, match="input, which is not recognised"):
+        mixing(model, plan, masks).__enter__()
 
 
 def test_a_mask_whose_layer_does_not_run_is_refused(masks):

@@ -5,7 +5,7 @@ from fitting import Net
 from torch.distributed.fsdp import fully_shard
 
 from lightning_mmix import Mixer
-from refusals.table import X, Y, row
+from refusals.table import ONCE, X, Y, row
 
 
 @row(
@@ -58,3 +58,27 @@ def a_loop_shards_its_model():
             pass
     finally:
         dist.destroy_process_group()
+
+
+@row(
+    "the hidden state of layer 'net.0' was mixed, but no loss was taken of the target within the "
+    "context, so labels are not mixed; take it before the context ends, of the very target that "
+    "it yields",
+    "takes the loss inside",
+)
+def a_loop_takes_its_loss_too_late():
+    model = Net()
+    with Mixer(model, layers=["net.0"])(X.clone(), Y.clone()):
+        model(X)
+
+
+@row(
+    "settle looks at confidence minus accuracy on validation data, which is not known; tell it "
+    "after each validation, mixer.set_gap(gap)" + ONCE,
+    "tells it",
+    UserWarning,
+)
+def a_loop_that_settles_tells_no_gap():
+    mixer = Mixer(Net(), layers=["net.0"], settle=1.0)
+    mixer.set_epoch(0, of=1)
+    mixer.remove()
