@@ -55,8 +55,9 @@ class Site:
 
     @property
     def has_space(self) -> bool:
-        """Whether its hidden state has dimensions besides samples and channels."""
-        return self.shape is not None and len(self.shape) > 1
+        """Whether its hidden state has several positions, besides samples and channels."""
+        shape = self.shape or ()
+        return len(shape) == 2 or (len(shape) > 2 and any(size > 1 for size in shape[1:]))
 
     @property
     def may_be_mixed(self) -> bool:

@@ -11,7 +11,7 @@ from lightning_mmix.cuts.sites import Site
 
 
 def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> Table:
-    """The eligible layers of a recipe, each with the share of the steps in which it is drawn.
+    """The eligible layers of a recipe, each with the share of the steps in which it is mixed.
 
     Args:
         recipe: α and the layers.
@@ -26,7 +26,7 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
     total = sum(recipe.layers.values())
     for name in sites or recipe.layers:
         known = _shape_and_depth(sites[name]) if sites else ()
-        table.add_row(name, *known, f"{recipe.layers[name] / total:.0%}")
+        table.add_row(name, *known, f"{recipe.prob * recipe.layers[name] / total:.0%}")
     return table
 
 

@@ -40,11 +40,12 @@ class Choice:
         """The layers, in the order of the forward pass if that is known."""
         return list(self.sites or self.weights)
 
-    def fits(self, layers: Layers, model: nn.Module) -> bool:
+    def fits(self, settings: Settings, model: nn.Module) -> bool:
         """Whether the same is asked for again, of a model with these layers, and was verified."""
         names = {INPUT, *named_layers(model)}
-        is_same = self.asked == _plain(layers) and self.weights.keys() <= names
-        return is_same and bool(self.sites)
+        is_same = self.asked == _plain(settings.layers) and self.weights.keys() <= names
+        has_space = all(site.has_space for site in self.sites.values())
+        return is_same and bool(self.sites) and (has_space or "cutmix" not in settings.kinds)
 
     def state(self) -> dict[str, Any]:
         """The choice in plain containers, for a checkpoint."""
@@ -191,7 +192,9 @@ def _told_by_the_first(
 
 
 def _chosen(probe: Probe, batch: Any, path: Path | None, *, needs_space: bool = False) -> list[str]:
-    flat = {n for n, site in probe.sites.items() if not site.has_space} if needs_space else set()
+    flat = (
+        {n for n, site in probe.sites.items() if not _takes_boxes(site)} if needs_space else set()
+    )
     try:
         return chosen_automatically(probe, flat if _input_mixes(batch, path) else {INPUT, *flat})
     except ValueError as error:
@@ -203,6 +206,11 @@ def _chosen(probe: Probe, batch: Any, path: Path | None, *, needs_space: bool = 
             raise
         hint = "no input was recognised, so it was left out: input=<key, index or path>"
         raise ValueError(f"{error}; {hint}") from None
+
+
+def _takes_boxes(site: Site) -> bool:
+    """Whether a box makes sense: the last states of a recurrent layer are of one position alone."""
+    return site.has_space and site.kind not in ("RNN", "LSTM", "GRU")
 
 
 def _refuse_without_space(sites: Iterable[Site]) -> None:

@@ -146,10 +146,10 @@ class Engine:
         """
         if self._gates is not None:
             return self._gates
-        layers, path = self.settings.layers, self.settings.input
+        path = self.settings.input
         self._rank, self._pairs = self._host.rank, self._host.pairs
         choice = self._choice if self._is_resumed else None
-        if choice is None or not choice.fits(layers, self.model):
+        if choice is None or not choice.fits(self.settings, self.model):
             choice = choose_layers(self._host, self.model, batch, targets, self.settings)
         if choice is None:
             return None
@@ -157,8 +157,8 @@ class Engine:
             judge_input(self._host, batch, targets, path)
         self._choice, self.layers_, self._recipe = choice, choice.names, None
         self._gates = Gates(self.model, choice.weights)
-        alpha, _ = self.schedule.at(self.epoch, 0.0, None)
-        recipe = self.settings.recipe(alpha, 1.0, choice.weights)
+        now = self.schedule.at(self.epoch, 0.0, None)
+        recipe = self.settings.recipe(*now, choice.weights)
         self._host.show(recipe, choice.sites, found_in(choice, batch, targets, path))
         return self._gates
 

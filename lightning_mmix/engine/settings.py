@@ -46,6 +46,11 @@ class Settings:
         self._refuse("seed", "a whole number in [0, 2**64)", _is_seed)
         _ = self.schedule
         self.recipe(1.0, 1.0, self.layers if isinstance(self.layers, Mapping) else {INPUT: 1.0})
+        if self.union is not None and "cutmix" in self.kinds:
+            raise ValueError(
+                "union is for interpolation, but got kind='cutmix', which takes each position from "
+                "one of the two; leave the one or the other out"
+            )
 
     def _refuse(self, name: str, expected: str, fits: Callable[[Any], bool]) -> None:
         value = getattr(self, name)

@@ -42,6 +42,21 @@ def look(preds: Tensor, target: Tensor, form: Form, ignore_index: int | None = N
         )
 
 
+def likely_form(preds: Tensor, target: Tensor) -> Form:
+    """Whether predictions look like logits or like probabilities.
+
+    Args:
+        preds: Shape (N, C, ...), or of two classes (N, ...).
+        target: Shape (N, ...).
+    """
+    scores = preds.detach()
+    if is_binary(scores, target):
+        are_shares = bool(((scores >= 0) & (scores <= 1)).all())
+    else:
+        are_shares = _are_shares(rows_of(scores, target, None)[0])
+    return "probabilities" if are_shares else "logits"
+
+
 def _doubt_labels(preds: Tensor, target: Tensor) -> None:
     rows = preds.detach().view(target.shape)
     if _are_shares(rows) or _are_shares(rows.exp()):

@@ -161,9 +161,7 @@ class ManifoldMixup(Settling):
             engine.skip()
             return
         self._global_step = trainer.global_step
-        plan = engine.begin(batch)
-        if self.log_plan and plan is not None:
-            _log(pl_module, plan, (engine.layers_ or []).index(plan.layer))
+        engine.begin(batch)
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
@@ -192,6 +190,8 @@ class ManifoldMixup(Settling):
             return
         if trainer.global_step > self._global_step and not pl_module.automatic_optimization:
             _refuse_unmixed(step)  # automatic has passed on_before_backward
+        if self.log_plan:
+            _log(pl_module, step.realised, (engine.layers_ or []).index(step.plan.layer))
         engine.report(step)
 
     @override

@@ -1,9 +1,10 @@
 """Settling: a callback that asks at each validation how over-confident the network is."""
 
+import math
+import warnings
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import Tensor
 from typing_extensions import override
 
 from lightning_mmix.batches.roles import first_loader, num_unrepeated
@@ -11,6 +12,7 @@ from lightning_mmix.cuts.snapshot import same_randomness
 from lightning_mmix.engine.engine import Engine
 from lightning_mmix.engine.settings import Settings
 from lightning_mmix.evaluation.predictions import Predictor
+from lightning_mmix.metrics.doubts import likely_form
 from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.pairing.refusals import told_of
 from lightning_mmix.training.host import TrainerHost
@@ -33,6 +35,8 @@ class Settling(Callback):
         super().__init__()
         if not isinstance(gap, str | None):
             raise TypeError(f"expected the name of a logged value as gap, but got {gap!r}")
+        if gap is not None and settings.settle == 0:
+            raise ValueError(f"gap={gap!r} says when to settle, but settle is 0; give it a share")
         self.settings = settings
         self.gap = gap
         self._engine: Engine | None = None
@@ -43,41 +47,53 @@ class Settling(Callback):
     @override
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._predictor = self._tally = None
-        if self._is_settling and self.gap is None:
-            is_due = self._is_due(trainer)
-            if is_due or not self._is_tried:  # whatever can't be measured is told early
-                target = self.settings.target
-                first = target if isinstance(target, str | int | None) else next(iter(target))
-                self._predictor = Predictor(pl_module, target=first, input=self.settings.input)
-                self._tally = self._predictor.tally() if is_due else None
+        # whatever can't be measured is told early
+        if self._is_settling and self.gap is None and (self._is_due(trainer) or not self._is_tried):
+            target = self.settings.target
+            first = target if isinstance(target, str | int | None) else next(iter(target))
+            self._predictor = Predictor(pl_module, target=first, input=self.settings.input)
 
     @override
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any,
         batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        predictor, tally = self._predictor, self._tally
-        if predictor is None or dataloader_idx > 0 or (tally is None and self._is_tried):
+        predictor, is_due = self._predictor, self._is_due(trainer)
+        if predictor is None or dataloader_idx > 0 or (self._is_tried and not is_due):
             return
         with TrainerHost(trainer, pl_module).running(), same_randomness(pl_module):
-            preds = _predictions(predictor, batch)
+            self._measure(predictor, batch, first_loader(trainer.val_dataloaders), batch_idx)
         self._is_tried = True
-        target = predictor.target(batch)
-        count = num_unrepeated(first_loader(trainer.val_dataloaders), batch_idx, len(target))
-        if tally is not None and count:
-            tally.update(preds[:count], target[:count])
+
+    def _measure(self, predictor: Predictor, batch: Any, loader: Any, batch_idx: int) -> None:
+        try:
+            preds, target = predictor(batch), predictor.target(batch)
+            count = num_unrepeated(loader, batch_idx, len(target))
+            if self._tally is None:
+                predictor.form = likely_form(preds, target)
+                self._tally = predictor.tally()
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", UserWarning)  # what is doubted is not measured
+                if count:
+                    self._tally.update(preds[:count], target[:count])
+        except Exception as error:
+            raise ValueError(
+                f"settle needs the predictions of a classifier ({told_of(error)}); {_NAME}"
+            ) from error
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        tally, self._tally, self._predictor = self._tally, None, None  # it holds the module
-        engine, is_due = self._engine, self._is_settling and self._is_due(trainer)
-        if engine is None or not is_due:
+        predictor, self._predictor = self._predictor, None  # it holds the module
+        tally, self._tally = self._tally, None
+        engine = self._engine
+        if engine is None or trainer.sanity_checking or not self._is_settling:
             return
-        if self.gap is not None:
-            engine.set_gap(_logged(trainer, self.gap))
-        elif tally is not None:
-            engine.set_gap(float(tally.compute()["gap"]))
-        self._has_looked = True
+        gap = None if self.gap is None else _logged(trainer, self.gap)  # misspelt, it is told early
+        if self._is_due(trainer):
+            if predictor is not None:  # also in a process without batches
+                gap = float((tally or predictor.tally()).compute()["gap"])
+            engine.set_gap(math.nan if gap is None else gap)
+            self._has_looked = True
 
     @override
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -104,15 +120,6 @@ class Settling(Callback):
                 "settle looks at validations for over-confidence, but this fit has none; give it "
                 "validation data and a validation_step, or use stop"
             )
-
-
-def _predictions(predictor: Predictor, batch: Any) -> Tensor:
-    try:
-        return predictor(batch)
-    except Exception as error:
-        raise ValueError(
-            f"settle needs the predictions of a classifier ({told_of(error)}); {_NAME}"
-        ) from error
 
 
 def _logged(trainer: Trainer, name: str) -> float:

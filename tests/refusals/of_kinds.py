@@ -118,3 +118,27 @@ def a_gap_is_no_name():
 @row("union names the target, which is mixed itself; name masks or lengths", "names the mask")
 def the_union_is_that_of_the_target():
     fit(Net(), ManifoldMixup(layers=["net.0"], union=1))
+
+
+@row(
+    "union is for interpolation, but got kind='cutmix', which takes each position from one of the "
+    "two; leave the one or the other out",
+    "leaves one out",
+)
+def boxes_are_to_be_united():
+    ManifoldMixup(kind="cutmix", union="attention_mask")
+
+
+@row("gap='val/gap' says when to settle, but settle is 0; give it a share", "gives settle a share")
+def a_gap_is_named_for_nothing():
+    ManifoldMixup(gap="val/gap")
+
+
+@row(
+    "expected a target with a value for each position of the input, which has (8, 8), but got "
+    "int64 (6, 4, 4); bring both to one size, or use kind='mixup'",
+    "brings both to one size",
+)
+def a_mask_is_smaller_than_its_image():
+    mixup = ManifoldMixup(layers=["conv"], kind="cutmix")
+    fit(Idle(), mixup, data=[(IMAGES.clone(), masks()[:, ::2, ::2])])

@@ -403,9 +403,10 @@ def test_what_is_suggested_holds_by_value_too():
 
 def test_a_choice_fits_the_same_question_about_a_model_with_its_layers(tmp_path):
     choice = Choice.of_state(checkpointed(tmp_path / "last.ckpt", ManifoldMixup()))
-    assert choice.fits("auto", Residual())
-    assert not choice.fits(["input", "net.layer1", "net.layer2"], Residual())
-    assert not choice.fits("auto", Net())
+    assert choice.fits(Settings(), Residual())
+    assert not choice.fits(Settings(layers=["input", "net.layer1", "net.layer2"]), Residual())
+    assert not choice.fits(Settings(), Net())
+    assert not choice.fits(Settings(kind="cutmix"), Residual())  # whose layers have no space
 
 
 def test_a_second_fit_with_another_model_chooses_anew():

@@ -183,13 +183,12 @@ def test_a_schedule_comes_from_yaml():
           settle: 0.4
           gap: val/gap
           kind: {mixup: 1, cutmix: 0.5}
-          union: [attention_mask]
         """
     )
     settings = parser.instantiate_classes(made).mixup.settings
     assert settings.alpha == {0: 0.5, 160: 0}
     assert settings.prob == {0: 1, 10: 0.5}
-    assert (settings.stop, settings.settle, settings.union) == (0.9, 0.4, ["attention_mask"])
+    assert (settings.stop, settings.settle) == (0.9, 0.4)
     assert settings.kind == {"mixup": 1, "cutmix": 0.5}
 
 
@@ -198,3 +197,53 @@ def test_losses_are_as_before_where_nothing_is_scheduled():
     fit(one, ManifoldMixup(layers=["net.0"], seed=3), data=batches(3))
     fit(two, ManifoldMixup({0: 2.0}, ["net.0"], prob={0: 1.0}, seed=3), data=batches(3))
     assert float(F.l1_loss(one.net[0].weight, two.net[0].weight)) == 0
+
+
+@pytest.mark.parametrize("form", ["softmax", "sigmoid"])
+def test_a_network_that_puts_out_probabilities_is_measured_as_one(form):
+    class Shares(Kept):
+        def forward(self, x):
+            scores = super().forward(x)
+            return scores.softmax(1) if form == "softmax" else scores[:, 0].sigmoid()
+
+        def training_step(self, batch, batch_idx):
+            x, y = batch
+            self.plans.setdefault(self.current_epoch, []).append(None)
+            if form == "softmax":
+                return F.nll_loss(self(x).log(), y)
+            return F.binary_cross_entropy(self(x), (y > 2).float())
+
+    x, y = torch.randn(40, 4), torch.arange(40) % 5
+    module = Shares()
+    mixup = ManifoldMixup(layers=["net.0"], settle=1.0)
+    val = [(x, y if form == "softmax" else (y > 2).long())]
+    settled(module, mixup, val=val, max_epochs=2)
+    shares = module(x).detach()
+    if form == "softmax":
+        confidence, best = shares.max(1)
+        hits = best == y
+    else:
+        confidence, hits = torch.maximum(shares, 1 - shares), (shares > 0.5) == (y > 2)
+    expected = confidence.mean() - hits.float().mean()
+    assert mixup.state_dict()["gap"] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_what_is_logged_of_a_box_is_what_was_mixed():
+    class Pictures(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = torch.nn.Sequential(
+                torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 5)
+            )
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self):
+            return torch.optim.SGD(self.parameters(), lr=0.1)
+
+    mixup = ManifoldMixup(layers=["net.0"], kind="cutmix", log_plan=True, verify=False)
+    trained = trainer(mixup)
+    trained.fit(Pictures(), loader([(torch.randn(6, 3, 8, 8), torch.arange(6) % 5)]))
+    assert trained.callback_metrics["mixup/lam"] == pytest.approx(float(mixup.plan.lam))
+    assert mixup.plan.lam >= 0.5
