@@ -1,6 +1,6 @@
 """The choice of the eligible layers: by themselves or by name, and verified."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +15,7 @@ from lightning_mmix.cuts.calls import NoForwardError
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.verification import chosen_automatically, verified
+from lightning_mmix.engine.boxes import positions_of_masks, refuse_without_boxes, without_boxes
 from lightning_mmix.engine.host import Host
 from lightning_mmix.engine.settings import Settings
 
@@ -103,7 +104,7 @@ def choose_layers(
     with host.running():
         sites = verified(probe, weights)
     if "cutmix" in settings.kinds:
-        _refuse_without_space(sites.values())
+        refuse_without_boxes(sites.values(), positions_of_masks(model, batch, targets, path))
     return Choice(_plain(layers), weights, sites)
 
 
@@ -172,7 +173,7 @@ def found_in(choice: Choice, batch: Any, targets: Sequence[Tensor], path: Path |
 def _told_by_the_first(
     host: Host, model: nn.Module, batch: Any, targets: Sequence[Tensor], settings: Settings
 ) -> Choice | None:
-    path, pastes = settings.input, "cutmix" in settings.kinds
+    path, flat = settings.input, set[str]()
     try:
         probe = host.probe(model, batch, targets, path) if len(targets[0]) > 1 else None
     except NoForwardError as error:
@@ -183,7 +184,9 @@ def _told_by_the_first(
     with host.running():
         names = None
         if probe is not None and host.rank == 0:
-            names = _chosen(probe, batch, path, needs_space=pastes)
+            if "cutmix" in settings.kinds:
+                flat = without_boxes(probe.sites, positions_of_masks(model, batch, targets, path))
+            names = _chosen(probe, batch, path, flat)
         names = host.tell(names)
         if names is None:
             return None
@@ -191,10 +194,10 @@ def _told_by_the_first(
         return Choice("auto", select(model, names), sites)
 
 
-def _chosen(probe: Probe, batch: Any, path: Path | None, *, needs_space: bool = False) -> list[str]:
-    flat = (
-        {n for n, site in probe.sites.items() if not _takes_boxes(site)} if needs_space else set()
-    )
+def _chosen(
+    probe: Probe, batch: Any, path: Path | None, refused: Collection[str] = ()
+) -> list[str]:
+    flat = set(refused)
     try:
         return chosen_automatically(probe, flat if _input_mixes(batch, path) else {INPUT, *flat})
     except ValueError as error:
@@ -206,22 +209,6 @@ def _chosen(probe: Probe, batch: Any, path: Path | None, *, needs_space: bool = 
             raise
         hint = "no input was recognised, so it was left out: input=<key, index or path>"
         raise ValueError(f"{error}; {hint}") from None
-
-
-def _takes_boxes(site: Site) -> bool:
-    """Whether a box makes sense: the last states of a recurrent layer are of one position alone."""
-    return site.has_space and site.kind not in ("RNN", "LSTM", "GRU")
-
-
-def _refuse_without_space(sites: Iterable[Site]) -> None:
-    for site in sites:
-        if site.shape is not None and not site.has_space:
-            where = "the input is" if site.name == INPUT else f"layer {site.name!r} puts out"
-            shape = ", ".join(map(str, ("B", *site.shape)))
-            raise ValueError(
-                "CutMix needs space, one to three dimensions besides samples and channels, but "
-                f"{where} ({shape}); name layers with space, or kind='mixup'"
-            )
 
 
 def _input_mixes(batch: Any, path: Path | None) -> bool:

@@ -194,6 +194,16 @@ def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
 def _input_space(step: Step, value: Tensor, channels: Channels) -> Space | None:
     if step.plan.layer == INPUT:
         return space_of(value, space_dims(value, channels, "the input is"))
+    return input_space(value, channels)
+
+
+def input_space(value: Tensor, channels: Channels) -> Space | None:
+    """The sizes of the space of a batch's input; None if it has none.
+
+    Args:
+        value: Shape (B, ...).
+        channels: What is known of its channels.
+    """
     if value.dim() == 2 and not value.is_floating_point():  # of ids, which have no channels
         return tuple(value.shape[1:])
     try:

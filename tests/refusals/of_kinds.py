@@ -142,3 +142,21 @@ def a_gap_is_named_for_nothing():
 def a_mask_is_smaller_than_its_image():
     mixup = ManifoldMixup(layers=["conv"], kind="cutmix")
     fit(Idle(), mixup, data=[(IMAGES.clone(), masks()[:, ::2, ::2])])
+
+
+@row(
+    "layer 'shrink' puts out (B, 4, 4, 4), and the target, which takes its partner's values in the "
+    "same box, has (8, 8) positions; mix layers=['input'] or a layer with as many, or use "
+    "kind='mixup'",
+    "mixes another layer",
+)
+def a_layer_has_fewer_positions_than_the_mask():
+    class Shrinks(Idle):
+        def __init__(self):
+            super().__init__()
+            self.shrink, self.grow = nn.Conv2d(3, 4, 2, 2), nn.Upsample(scale_factor=2)
+
+        def forward(self, x):
+            return self.grow(self.shrink(x))
+
+    fit(Shrinks(), ManifoldMixup(layers=["shrink"], kind="cutmix"), data=[(IMAGES, masks())])

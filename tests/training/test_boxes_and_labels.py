@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from fitting import Net, batches, fit, loader, trainer
 from torch import nn
 
-from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, check
+from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, ManifoldMixupMixin, check
 from lightning_mmix.core.plan import Recipe, draw
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -112,8 +112,54 @@ def test_masks_are_pasted_as_their_images_are():
 
 
 def test_masks_and_layers_of_another_size_are_told():
-    with pytest.raises(ValueError, match=r"'stage' puts out \(4, 4\) positions, and the target"):
+    with pytest.raises(ValueError, match=r"'stage' puts out \(B, 7, 4, 4\), and the target"):
         fitted(pixels(), MASKS, kind="cutmix", layers=["stage"])
+    with pytest.raises(ValueError, match=r"'stage' puts out \(4, 4\) positions, and the target"):
+        fitted(pixels(), MASKS, kind="cutmix", layers=["stage"], verify=False)
+    assert fitted(pixels(), MASKS, kind="cutmix").layers_ == ["input", "stem"]
+
+
+def test_auto_pastes_no_last_states():
+    class Reader(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.embedding, self.lstm = nn.Embedding(20, 8), nn.LSTM(8, 64, batch_first=True)
+            self.head = nn.Linear(64, 5)
+
+        def forward(self, ids):
+            return self.head(self.lstm(self.embedding(ids))[1][0][-1])
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self(batch[0]), batch[1])
+
+        configure_optimizers = Pictures.configure_optimizers
+
+    ids, found = torch.randint(0, 20, (6, 9)), {}
+    for kind in ("mixup", "cutmix"):
+        fit(Reader(), mixup := ManifoldMixup(kind=kind), data=[(ids, CLASSES)])
+        found[kind] = mixup.layers_
+    assert "lstm" in found["mixup"]
+    assert found["cutmix"] == ["embedding"]
+
+
+def test_a_mixin_that_is_overridden_pastes_a_mask_once():
+    seen = []
+
+    def criterion(z, y):
+        seen.append(y.clone())
+        return F.cross_entropy(z, y)
+
+    class Mine(ManifoldMixupMixin, Pictures):
+        def training_step(self, batch, batch_idx):
+            return super().training_step(batch, batch_idx)
+
+    module = Mine(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(7, 4, 1)))
+    module.criterion = criterion
+    mixup = fitted(module, MASKS, kind="cutmix", layers=["stem"], count=1)
+    inside = torch.zeros(8, 8, dtype=torch.bool)
+    inside[tuple(slice(*edges) for edges in mixup.plan.region.bounds)] = True
+    theirs = inside == mixup.plan.region.is_inside
+    assert torch.equal(seen[-1], torch.where(theirs, MASKS[mixup.plan.partner], MASKS))
 
 
 def test_a_mask_is_given_back():
