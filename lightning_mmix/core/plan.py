@@ -151,7 +151,8 @@ def draw(
     sample and partner, (λ, π) → (1 - λ, π⁻¹), which has the same distribution and makes the mixed
     state of each the other's: it is E[λ·Σ L(f_i, y_i)] again. So the mean is E[2λ·Σ L(f_i, y_i)],
     and 2λ times the density of Beta(α, α) is that of Beta(α + 1, α), from which λ then comes: one
-    for each sample, since each term of the sum looks at its own alone, and not folded.
+    for each sample, since each term of the sum looks at its own alone, and not folded. Batch
+    normalisation looks at the others, too, so that with it the means differ in small batches.
 
     Args:
         recipe: α, the eligible layers with their weights, how often, and which kinds and labels.

@@ -11,7 +11,7 @@ from lightning_mmix.batches.roles import find_mixable_input, find_targets, recog
 from lightning_mmix.batches.union import united
 from lightning_mmix.core.layers import INPUT, select, unwrapped
 from lightning_mmix.core.plan import MixPlan, Recipe, draw
-from lightning_mmix.core.trees import Path
+from lightning_mmix.core.trees import Path, describe
 from lightning_mmix.engine.choice import Choice, choose_layers, found_in, judge_input
 from lightning_mmix.engine.host import Host
 from lightning_mmix.engine.settings import Settings
@@ -193,7 +193,13 @@ class Engine:
                 "batch_idx": self.batch_idx}  # fmt: skip
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on from a state; layers that were tested are not tested again."""
+        """Go on from a state; layers that were tested are not tested again.
+
+        Raises:
+            ValueError: If it is none of an engine.
+        """
+        if "seed" not in state:
+            raise ValueError(f"expected what state_dict() gave, but got {describe(state)}")
         self.seed, self.gap = state["seed"], state.get("gap")
         self.epoch, self.batch_idx = state.get("epoch", 0), state.get("batch_idx", 0)
         if state.get("choice"):

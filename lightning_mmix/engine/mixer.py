@@ -100,6 +100,8 @@ class Mixer(Engine):
         seed: int | None = None,
         verify: bool = True,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"expected a torch.nn.Module to mix, but got {type(model).__name__}")
         arguments = (alpha, layers, prob, stop, settle, kind, labels, target, input, union)
         super().__init__(model, Settings(*arguments, seed, verify), Host())
         self._is_open = False
@@ -183,7 +185,7 @@ class Mixer(Engine):
         Raises:
             ValueError: If the epoch is below 0, or not below ``of``.
         """
-        if epoch < 0 or (of is not None and epoch >= of):
+        if not isinstance(epoch, int) or epoch < 0 or (of is not None and epoch >= of):
             raise ValueError(f"expected an epoch ≥ 0 and below of, but got {epoch} and of={of}")
         if epoch != self.epoch:
             self.report_epoch()

@@ -51,7 +51,7 @@ class ManifoldMixup(Settling):
             2019); a mapping gives each a weight.
         labels: ``"paired"`` mixes the loss. ``"own"`` leaves the target alone, for losses that no
             pair can follow: λ ~ Beta(α + 1, α), one for each sample. Its expectation is the same
-            for a loss that is a sum over samples; its variance is higher.
+            for a sum over samples that don't see each other; its variance is higher.
         target: Where the batch holds the target, or targets: a key, an index or a dotted path
             such as ``"1.labels"``. None looks by itself.
         input: Where the batch holds its input, if ``"input"`` is among the layers.

@@ -82,3 +82,13 @@ def a_loop_that_settles_tells_no_gap():
     mixer = Mixer(Net(), layers=["net.0"], settle=1.0)
     mixer.set_epoch(0, of=1)
     mixer.remove()
+
+
+@row("expected a torch.nn.Module to mix, but got function", "gives the module", TypeError)
+def a_loop_mixes_no_module():
+    Mixer(lambda x: x)
+
+
+@row("expected what state_dict() gave, but got dict", "gives the mixer's own state")
+def a_loop_goes_on_from_another_state():
+    Mixer(Net(), layers=["net.0"]).load_state_dict({})
