@@ -68,7 +68,7 @@ def unwrapped(model: nn.Module) -> nn.Module:
     """
     while True:
         # Fabric's holds both what runs and what the user gave
-        inner = vars(model).get("_modules", {}).get("_original_module")
+        inner = getattr(model, "_original_module", None)
         if isinstance(model, torch._dynamo.OptimizedModule):
             inner = model._orig_mod
         elif isinstance(model, nn.parallel.DistributedDataParallel | nn.DataParallel):
