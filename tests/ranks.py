@@ -132,7 +132,8 @@ class Logs(Net):
 
 class Validated(Net):
     def validation_step(self, batch, batch_idx):
-        pass
+        # of this process alone
+        self.log("gap", 0.2 - 0.1 * self.global_rank, batch_size=1, rank_zero_only=False)
 
 
 class WithValidation(Parts):
@@ -205,6 +206,10 @@ FITS = {
     "settled": (
         Validated, WithValidation((6, 6), (6, 6)), {**NAMED, "settle": 0.5}, {},
         {"max_epochs": 6},
+    ),
+    "settled by a logged gap": (
+        Validated, WithValidation((6, 6), (6, 6)), {**NAMED, "settle": 0.5, "gap": "gap"}, {},
+        {"max_epochs": 2},
     ),
     "small first": (Net, SMALL_FIRST, {"layers": "auto"}, {}, {}),
     "lengths": (Sequences, Lengths(), {"layers": "auto"}, {}, {}),

@@ -82,4 +82,4 @@ def refuse_without_boxes(sites: Iterable[Site], wanted: Space | None) -> None:
 
 def _has(site: Site, wanted: Space | None) -> bool:
     shape = site.shape or ()
-    return wanted is None or site.name == INPUT or wanted in (shape, shape[1:], shape[:-1])
+    return wanted is None or wanted in (shape, shape[1:], shape[:-1])

@@ -65,9 +65,7 @@ class Step:
         if self.space is None:
             return self.plan
         if self._realised is None:
-            self._realised = self.plan.at(
-                self.space, self.input_space, is_lent=self.pastes and not self.closed
-            )
+            self._realised = self.plan.at(self.space, self.input_space, is_lent=self.pastes)
         return self._realised
 
     @property

@@ -42,6 +42,11 @@ def test_of_layers_that_were_not_verified_only_the_shares_are_shown():
     )
 
 
+def test_batches_that_are_left_alone_count_as_none_of_the_shares():
+    shown = rendered(layer_table(Recipe(2.0, {"input": 1.0, "net": 3.0}, prob=0.5), {}))
+    assert [row.split()[-2] for row in shown.splitlines()[4:6]] == ["12%", "38%"]
+
+
 def test_the_sites_of_a_network_are_shown_with_reasons():
     sites = [
         Site("input", "", (3, 8, 8), 0.0),

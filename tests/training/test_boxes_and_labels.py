@@ -8,7 +8,13 @@ import torch.nn.functional as F
 from fitting import Net, batches, fit, loader, trainer
 from torch import nn
 
-from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, ManifoldMixupMixin, check
+from lightning_mmix import (
+    ManifoldMixup,
+    ManifoldMixupClassifier,
+    ManifoldMixupMixin,
+    Mixer,
+    check,
+)
 from lightning_mmix.core.plan import Recipe, draw
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -266,3 +272,53 @@ def test_a_pasted_mask_and_an_idle_layer_are_told_in_manual_optimisation():
     module = Manual(nn.Sequential(nn.Upsample(scale_factor=2), nn.Conv2d(7, 4, 1)))
     with pytest.raises(ValueError, match="'stage' did not run, but the target holds"):
         fitted(module, MASKS, kind="cutmix", layers=["stage"], verify=False)
+
+
+def test_soft_labels_as_long_as_the_sequence_are_weighed():
+    class Series(L.LightningModule):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Sequential(nn.Conv1d(3, 4, 3, padding=1), nn.ReLU())
+            self.head = nn.Linear(4, 5)
+
+        def forward(self, x):
+            return self.head(self.net(x).mean(2))
+
+        def training_step(self, batch, batch_idx):
+            self.type = type(batch[1])
+            return F.cross_entropy(self(batch[0]), batch[1])
+
+        configure_optimizers = Pictures.configure_optimizers
+
+    x, y = torch.randn(6, 3, 5), torch.eye(5)[CLASSES]  # five classes, five positions
+    module = Series()
+    fit(module, ManifoldMixup(kind="cutmix", layers=["net"]), data=[(x, y)])
+    assert module.type is not torch.Tensor
+
+
+def test_auto_pastes_nothing_where_one_position_is_left():
+    class Pooled(Pictures):
+        def __init__(self):
+            super().__init__()
+            self.stem = nn.Sequential(nn.Conv2d(3, 6, 1), nn.ReLU())
+            self.stage = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(6, 200, 1), nn.ReLU())
+            self.head = nn.Sequential(nn.Conv2d(200, 200, 1), nn.Flatten(), nn.Linear(200, 5))
+
+    assert "stage" in fitted(Pooled()).layers_
+    assert fitted(Pooled(), kind="cutmix").layers_ == ["input", "stem"]
+
+
+def test_a_step_that_fails_to_begin_gives_everything_back():
+    mask = torch.tensor([[True, False]] * 3 + [[True, True]] * 3)
+    batch = {"x": torch.randn(6, 4), "label": CLASSES.clone(), "mask": mask.clone()}
+    batch["other"] = batch["x"][:3]
+    mixer = Mixer(Net(), layers=["net.0"], union=["mask", "other"], target="label")
+    with pytest.raises((ValueError, TypeError), match="other"), mixer(batch):
+        pass
+    assert torch.equal(batch["mask"], mask)
+    mixer = Mixer(Net(), layers=["net.0"], union="mask", target=["label", "weight"])
+    batch["weight"] = torch.rand(6, requires_grad=True)
+    with pytest.raises(ValueError, match="requires it"), mixer(batch):
+        pass
+    assert torch.equal(batch["mask"], mask)
+    assert type(batch["label"]) is torch.Tensor

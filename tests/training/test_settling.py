@@ -247,3 +247,21 @@ def test_what_is_logged_of_a_box_is_what_was_mixed():
     trained.fit(Pictures(), loader([(torch.randn(6, 3, 8, 8), torch.arange(6) % 5)]))
     assert trained.callback_metrics["mixup/lam"] == pytest.approx(float(mixup.plan.lam))
     assert mixup.plan.lam >= 0.5
+
+
+def test_what_can_t_be_measured_is_told_before_the_training():
+    class Numbers(Kept):
+        def training_step(self, batch, batch_idx):
+            raise AssertionError("it trains")
+
+    mixup = ManifoldMixup(layers=["net.0"], settle=0.1)
+    with pytest.raises(ValueError, match="a regression has no such scores"):
+        settled(Numbers(), mixup, val=[(torch.randn(6, 4), torch.randn(6))], max_epochs=9)
+
+
+def test_what_is_doubted_is_not_measured():
+    one_hot = torch.eye(5)[torch.arange(6) % 5]
+    with pytest.raises(ValueError, match="every row of the labels"):
+        settled(
+            Kept(), ManifoldMixup(layers=["net.0"], settle=0.5), val=[(torch.randn(6, 4), one_hot)]
+        )
