@@ -86,6 +86,40 @@ def space_of(hidden: Tensor, dims: Sequence[int]) -> tuple[int, ...]:
     return tuple(hidden.shape[dim] for dim in dims)
 
 
+def input_space(value: Tensor, channels: Channels) -> tuple[int, ...] | None:
+    """The sizes of the space of a batch's input; None if it has none.
+
+    Args:
+        value: Shape (B, ...).
+        channels: What is known of its channels.
+    """
+    if value.dim() == 2 and not value.is_floating_point():  # of ids, which have no channels
+        return tuple(value.shape[1:])
+    try:
+        return space_of(value, space_dims(value, channels, "the input is"))
+    except ValueError:  # of its layer's space alone a target that is no mask may be paired
+        return None
+
+
+def positions(target: Tensor, space: tuple[int, ...] | None) -> tuple[int, ...]:
+    """The dimensions by which a target has a value, or several, for each position of the input.
+
+    Args:
+        target: Shape (B, ...).
+        space: The sizes of the input's space; None if they aren't known.
+
+    Returns:
+        Those behind the samples and the channels, of (B, C, *space), or behind the samples, of
+        (B, *space, ...); else none. Of floating-point numbers, (B, T) is a vector of each sample.
+    """
+    shape, dims = target.shape, 0 if space is None else len(space)
+    if not dims or (target.dim() == 2 and target.is_floating_point()):  # a vector of the sample
+        return ()
+    if shape[2:] == space:
+        return tuple(range(2, 2 + dims))
+    return tuple(range(1, 1 + dims)) if shape[1 : 1 + dims] == space else ()
+
+
 def _are_first(hidden: Tensor, channels: Channels) -> bool:
     _, first, *_, last = hidden.shape
     for shape in channels.shapes:

@@ -8,10 +8,10 @@ from torch import Tensor, nn
 from lightning_mmix.batches.roles import recognised_input
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.paste import Space
-from lightning_mmix.core.space import channels_of_input
+from lightning_mmix.core.space import channels_of_input, input_space, positions
 from lightning_mmix.core.trees import Path
 from lightning_mmix.cuts.sites import Site
-from lightning_mmix.pairing.lending import input_space, positions
+from lightning_mmix.pairing.lending import refuse_no_positions
 
 _RECURRENT = ("RNN", "LSTM", "GRU")
 
@@ -29,12 +29,16 @@ def positions_of_masks(
 
     Returns:
         None if there are no masks.
+
+    Raises:
+        ValueError: If a target has more than two dimensions, and is no mask of the input's size.
     """
+    space = None
     for value in recognised_input(batch, path):
         space = input_space(value, channels_of_input(model, value.dim()))
-        if any(positions(target, space) for target in targets):
-            return space
-    return None
+    for target in targets:
+        refuse_no_positions(target, space)
+    return space if any(positions(target, space) for target in targets) else None
 
 
 def without_boxes(sites: Mapping[str, Site], wanted: Space | None) -> set[str]:

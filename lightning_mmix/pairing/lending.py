@@ -10,7 +10,7 @@ from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.operation import mix_by, paste_by, pasted_by
 from lightning_mmix.core.paste import Space, mask_of, paste, paste_where
 from lightning_mmix.core.plan import MixPlan
-from lightning_mmix.core.space import Channels, space_dims, space_of
+from lightning_mmix.core.space import Channels, input_space, positions, space_dims, space_of
 from lightning_mmix.core.trees import describe
 from lightning_mmix.pairing.pair import TARGET, Pair
 from lightning_mmix.pairing.partners import rows_of
@@ -119,25 +119,6 @@ class Pasting:
         return paste_where(rows, ends, plan.partner.to(states.device), (1,)).transpose(0, dim)
 
 
-def positions(target: Tensor, space: Space | None) -> tuple[int, ...]:
-    """The dimensions by which a target has a value, or several, for each position of the input.
-
-    Args:
-        target: Shape (B, ...).
-        space: The sizes of the input's space; None if they aren't known.
-
-    Returns:
-        Those behind the samples and the channels, of (B, C, *space), or behind the samples, of
-        (B, *space, ...); else none. Of floating-point numbers, (B, T) is a vector of each sample.
-    """
-    shape, dims = target.shape, 0 if space is None else len(space)
-    if not dims or (target.dim() == 2 and target.is_floating_point()):  # a vector of the sample
-        return ()
-    if shape[2:] == space:
-        return tuple(range(2, 2 + dims))
-    return tuple(range(1, 1 + dims)) if shape[1 : 1 + dims] == space else ()
-
-
 def pasted_as(plan: MixPlan, target: Tensor) -> Tensor | None:
     """A target with its partner's values in the box of a plan whose layer has run.
 
@@ -165,9 +146,20 @@ def _needed(value: Tensor | None) -> Tensor:
     return value
 
 
-def _no_positions(target: Tensor, space: Space | None) -> ValueError:
+def refuse_no_positions(target: Tensor, space: Space | None) -> None:
+    """Refuse a target of more than two dimensions that has no value for each of the positions.
+
+    Args:
+        target: Shape (B, ...).
+        space: The sizes of the input's space; None if they aren't known.
+
+    Raises:
+        ValueError: If it is so: a box can't be pasted into it, and may have to be.
+    """
+    if target.dim() < 3 or positions(target, space):
+        return
     known = "is not recognised: input=<key, index or path>" if space is None else f"has {space}"
-    return ValueError(
+    raise ValueError(
         f"expected a target with a value for each position of the input, which {known}, but got "
         f"{describe(target)}; bring both to one size, or use kind='mixup'"
     )
@@ -197,21 +189,6 @@ def _input_space(step: Step, value: Tensor, channels: Channels) -> Space | None:
     return input_space(value, channels)
 
 
-def input_space(value: Tensor, channels: Channels) -> Space | None:
-    """The sizes of the space of a batch's input; None if it has none.
-
-    Args:
-        value: Shape (B, ...).
-        channels: What is known of its channels.
-    """
-    if value.dim() == 2 and not value.is_floating_point():  # of ids, which have no channels
-        return tuple(value.shape[1:])
-    try:
-        return space_of(value, space_dims(value, channels, "the input is"))
-    except ValueError:  # of its layer's space alone a target that is no mask may be paired
-        return None
-
-
 def _exchange(step: Step, value: Tensor, channels: Channels) -> None:
     if step.plan.kind == "cutmix":
         dims = space_dims(value, channels, "the input is")
@@ -224,10 +201,12 @@ def _exchange(step: Step, value: Tensor, channels: Channels) -> None:
 
 
 def _lend(step: Step, target: Tensor) -> None:
-    dims = positions(target, step.input_space)
-    if step.plan.kind == "cutmix" and not dims and target.dim() > 2:
-        raise _no_positions(target, step.input_space)
-    _paste(step, target, dims) if dims else _pair(step, target)
+    if step.plan.kind == "cutmix":
+        refuse_no_positions(target, step.input_space)
+        if dims := positions(target, step.input_space):
+            _paste(step, target, dims)
+            return
+    _pair(step, target)
 
 
 def _paste(step: Step, target: Tensor, dims: tuple[int, ...]) -> None:

@@ -316,9 +316,21 @@ def test_a_step_that_fails_to_begin_gives_everything_back():
     with pytest.raises((ValueError, TypeError), match="other"), mixer(batch):
         pass
     assert torch.equal(batch["mask"], mask)
+    mixer = Mixer(Net(), layers=["net.0"], union=["mask", "label"], target="label")
+    with pytest.raises(ValueError, match="union names the target"), mixer(batch):
+        pass
+    assert torch.equal(batch["mask"], mask)
     mixer = Mixer(Net(), layers=["net.0"], union="mask", target=["label", "weight"])
     batch["weight"] = torch.rand(6, requires_grad=True)
     with pytest.raises(ValueError, match="requires it"), mixer(batch):
         pass
     assert torch.equal(batch["mask"], mask)
     assert type(batch["label"]) is torch.Tensor
+
+
+def test_a_target_that_may_be_a_mask_of_another_size_is_told_before_the_training():
+    keypoints, module = torch.rand(6, 7, 2), pixels()
+    mixup = ManifoldMixup(kind={"mixup": 1.0, "cutmix": 1e-9}, layers=["stem"])
+    with pytest.raises(ValueError, match=r"a value for each position .* \(6, 7, 2\); bring both"):
+        fit(module, mixup, data=[(IMAGES, keypoints)])
+    assert not module.seen

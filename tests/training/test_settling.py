@@ -259,6 +259,7 @@ def test_what_can_t_be_measured_is_told_before_the_training():
         settled(Numbers(), mixup, val=[(torch.randn(6, 4), torch.randn(6))], max_epochs=9)
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")
 def test_what_is_doubted_is_not_measured():
     one_hot = torch.eye(5)[torch.arange(6) % 5]
     with pytest.raises(ValueError, match="every row of the labels"):
