@@ -208,7 +208,7 @@ FITS = {
         {"max_epochs": 6},
     ),
     "settled by a logged gap": (
-        Validated, WithValidation((6, 6), (6, 6)), {**NAMED, "settle": 0.5, "gap": "gap"}, {},
+        Validated, WithValidation((6, 6), (6, 6)), {**NAMED, "settle": 0.4, "gap": "gap"}, {},
         {"max_epochs": 2},
     ),
     "small first": (Net, SMALL_FIRST, {"layers": "auto"}, {}, {}),

@@ -113,9 +113,9 @@ def check_plan(plan: MixPlan) -> None:
 
 
 def _mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
-    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     if isinstance(lam, Tensor) and lam.dim():
         return _mix_each(hidden, lam, partner)
+    is_traced = torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active()
     function = _TraceableMix if is_traced else _Mix
     mixed: Tensor = function.apply(hidden, lam, partner.to(hidden.device))
     return mixed

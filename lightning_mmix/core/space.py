@@ -97,7 +97,7 @@ def input_space(value: Tensor, channels: Channels) -> tuple[int, ...] | None:
         return tuple(value.shape[1:])
     try:
         return space_of(value, space_dims(value, channels, "the input is"))
-    except ValueError:  # of its layer's space alone a target that is no mask may be paired
+    except ValueError:  # a hidden layer may have space where the input has none
         return None
 
 

@@ -140,12 +140,6 @@ def pasted_as(plan: MixPlan, target: Tensor) -> Tensor | None:
     return target if plan.region.is_lent else paste(target, plan.region, plan.partner, dims)
 
 
-def _needed(value: Tensor | None) -> Tensor:
-    if value is None:
-        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
-    return value
-
-
 def refuse_no_positions(target: Tensor, space: Space | None) -> None:
     """Refuse a target of more than two dimensions that has no value for each of the positions.
 
@@ -163,6 +157,12 @@ def refuse_no_positions(target: Tensor, space: Space | None) -> None:
         f"expected a target with a value for each position of the input, which {known}, but got "
         f"{describe(target)}; bring both to one size, or use kind='mixup'"
     )
+
+
+def _needed(value: Tensor | None) -> Tensor:
+    if value is None:
+        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
+    return value
 
 
 def _refuse_other_positions(name: str, space: Space, input_space: Space | None) -> None:

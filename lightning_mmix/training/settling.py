@@ -1,10 +1,10 @@
 """Settling: a callback that asks at each validation how over-confident the network is."""
 
-import math
 import warnings
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor
 from typing_extensions import override
 
 from lightning_mmix.batches.roles import first_loader, num_unrepeated
@@ -88,11 +88,12 @@ class Settling(Callback):
         engine = self._engine
         if engine is None or trainer.sanity_checking or not self._is_settling:
             return
-        gap = None if self.gap is None else _logged(trainer, self.gap)  # misspelt, it is told early
+        logged = None if self.gap is None else _logged(trainer, self.gap)  # misspelt, it says so
         if self._is_due(trainer):
-            if predictor is not None:  # also in a process without batches
-                gap = float((tally or predictor.tally()).compute()["gap"])
-            engine.set_gap(math.nan if gap is None else gap)
+            if logged is not None:  # each process may have logged its own
+                engine.set_gap(float(trainer.strategy.reduce(logged, reduce_op="mean")))
+            elif predictor is not None:  # also in a process without batches
+                engine.set_gap(float((tally or predictor.tally()).compute()["gap"]))
             self._has_looked = True
 
     @override
@@ -122,10 +123,8 @@ class Settling(Callback):
             )
 
 
-def _logged(trainer: Trainer, name: str) -> float:
+def _logged(trainer: Trainer, name: str) -> Tensor:
     if name not in trainer.callback_metrics:
         known = ", ".join(map(repr, list(trainer.callback_metrics)[:5])) or "nothing"
         raise ValueError(f"nothing is logged as gap={name!r}, but {known}; {_NAME}")
-    # each process may have logged its own
-    value = trainer.callback_metrics[name].float()
-    return float(trainer.strategy.reduce(value, reduce_op="mean"))
+    return trainer.callback_metrics[name].float()

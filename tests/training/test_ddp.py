@@ -136,6 +136,8 @@ def test_a_fit_settles_by_the_gap_over_all_ranks(folder):
 def test_a_gap_that_each_rank_logs_for_itself_is_averaged(folder):
     for found in kept(folder, "settled by a logged gap"):
         assert found["gap"] == pytest.approx(0.15)
+        # four gradients, and one gap: the first validation is not of the last part
+        assert found["sent"]["gloo:all_reduce"] == 4 + 1
 
 
 def test_nothing_more_is_communicated(folder):

@@ -192,6 +192,14 @@ def test_a_schedule_comes_from_yaml():
     assert settings.kind == {"mixup": 1, "cutmix": 0.5}
 
 
+def test_own_labels_and_unions_come_from_yaml():
+    parser = ArgumentParser()
+    parser.add_class_arguments(ManifoldMixup, "mixup")
+    made = parser.parse_string("mixup: {labels: own, union: [attention_mask, lengths]}")
+    settings = parser.instantiate_classes(made).mixup.settings
+    assert (settings.labels, settings.union) == ("own", ["attention_mask", "lengths"])
+
+
 def test_losses_are_as_before_where_nothing_is_scheduled():
     one, two = Kept(), Kept()
     fit(one, ManifoldMixup(layers=["net.0"], seed=3), data=batches(3))
