@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from fitting import Net, batches, loader, trainer
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy
 from torch import nn
-from torch.distributed.distributed_c10d import get_rank
+from torch.distributed.distributed_c10d import destroy_process_group, get_rank, is_initialized
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 from torch.distributed.fsdp.wrap import ModuleWrapPolicy
 from torch.distributed.tensor import DTensor
@@ -378,6 +378,8 @@ def main():
     if launcher == "ddp":
         evaluate(folder)
         shard_by_hand(folder)
+    if is_initialized():  # threads of gloo that outlive it end a process now and then by abort
+        destroy_process_group()
 
 
 if __name__ == "__main__":
