@@ -1,30 +1,46 @@
 """Draw figure 1 of Verma et al. (2019): what Manifold Mixup makes of two spirals.
 
-    python examples/spirals.py                    # about a minute on two cores
-    python examples/spirals.py --seed 1 --out spirals_1.png
+    python examples/spirals.py              # draws two_spirals.png, in half a minute
+    python examples/spirals.py --seeds 10   # and prints what ten seeds have in common
 
 A fully connected network of nine layers, whose fifth puts out two numbers, learns to tell two
 interleaved spirals apart: without mixing, with input mixup, and with Manifold Mixup at that
 bottleneck. All three start from the same weights and see the same batches. The figure shows their
 confidence over the input square, and below it the hidden states of the training points.
 
-What is printed is also written under the panels: the share of the square with a confidence below
-0.9, and the two singular values of the centred hidden states of a class, mean over both classes.
-They are divided by the square root of the number of states, so they are the standard deviations
-along a class's two principal directions, whatever the number of points.
+It prints the shares of the training points and of the square with a confidence below 0.9, and the
+standard deviations of a class's states along its principal directions, mean over both classes.
 
-With each of the seeds 0 to 7, Manifold Mixup leaves less spread in the second direction (0.01 to
-0.05, without mixing 0.13 to 0.38) and more of the square unsure (18 to 43 %, without 2 to 5 %).
-Input mixup is nearly as unsure (14 to 33 %), but of the points as well, and classes stay spread
-(0.27 to 0.61). These are trainings of two classes that are easy to tell apart: it is a picture of
-what mixing does, and no test of whether it helps.
+Seeds 0 to 9, mean ± standard deviation, with torch 2.14 on an AMD EPYC: as it is (AVX-512), and
+with kernels of torch and MKL without AVX, which round differently (environment variables
+ATEN_CPU_CAPABILITY=default and MKL_CBWR=COMPATIBLE):
+
+                              p < 0.9, % of                            spread
+                            square       points        test NLL       largest         rest
+    no mixing       as is   3.6 ± 0.8    0.2 ± 0.2   0.001 ± 0.001   1.41 ± 0.51   0.26 ± 0.07
+                   no AVX   3.7 ± 0.8    0.1 ± 0.2   0.000 ± 0.000   1.19 ± 0.32   0.23 ± 0.06
+    input mixup     as is  26.8 ± 5.4   24.4 ± 9.8   0.086 ± 0.021   1.32 ± 0.31   0.44 ± 0.16
+                   no AVX  26.8 ± 5.5   24.7 ± 9.8   0.086 ± 0.021   1.29 ± 0.14   0.47 ± 0.14
+    manifold mixup  as is  29.5 ± 8.5    0.0 ± 0.0   0.003 ± 0.002   0.74 ± 0.51   0.03 ± 0.01
+                   no AVX  28.9 ± 9.8    0.1 ± 0.2   0.003 ± 0.003   0.81 ± 0.64   0.02 ± 0.01
+
+With every seed, both ways: either kind of mixing leaves more of the square unsure (10 to 41 %,
+without 2 to 5 %), Manifold Mixup leaves the least spread in the second direction (0.01 to 0.04,
+without mixing 0.13 to 0.38, with input mixup 0.16 to 0.67), and input mixup alone is unsure of the
+points as well (4 to 42 % of them, the others of 2 in 300 at most). Which kind leaves more of the
+square unsure can't be said: Manifold Mixup does with 6 seeds as is, with 5 without AVX, and
+rounding alone moves its share by up to 8 points. It is a picture of what mixing does, no test of
+whether it helps. Seed 0 is drawn, whose three shares of the square and six spreads lie nearest to
+the means, by the sum of squares in standard deviations.
 """
 
 import argparse
 import logging
 import warnings
+from collections.abc import Sequence
 from dataclasses import astuple, dataclass
 from pathlib import Path
+from statistics import mean, stdev
 
 import numpy as np
 import torch
@@ -58,11 +74,11 @@ BATCH = 100
 SQUARE = (-1.3, 1.3, -1.3, 1.3)
 HEADS = (  # and digits
     ("train\nacc. %", 1),
-    ("\nNLL", 3),
     ("test\nacc. %", 1),
     ("\nNLL", 3),
-    ("p < 0.9\n% of square", 1),
-    ("spread:\nlargest", 2),
+    ("p<0.9 %\npoints", 1),
+    ("\nsquare", 1),
+    ("spread\nlargest", 2),
     ("\nrest", 2),
 )
 
@@ -73,18 +89,18 @@ class Findings:
 
     Attributes:
         train_accuracy: In percent.
-        train_nll: In nats.
         test_accuracy: Of new points of the same distribution.
-        test_nll: Of those.
-        unsure: The share of the square in which the larger p is below 0.9, in percent.
+        test_nll: Of those, in nats.
+        unsure_points: Training points whose larger p is below 0.9, in percent.
+        unsure: The share of the square in which it is, in percent.
         largest: The standard deviation of a class's hidden states along its first direction.
         rest: That along the other one.
     """
 
     train_accuracy: float
-    train_nll: float
     test_accuracy: float
     test_nll: float
+    unsure_points: float
     unsure: float
     largest: float
     rest: float
@@ -152,8 +168,9 @@ def seen(net: Net, train: TensorDataset, test: TensorDataset) -> tuple[Findings,
     deviations = singular_values(class_moments(hidden, labels, 2)) / POINTS**0.5
     largest, rest = deviations.mean(0).tolist()
     probs = probabilities_on_grid(net, SQUARE)
-    unsure = 100 * share_below(probs, 0.9)
-    found = Findings(*_scores(net, train), *_scores(net, test), unsure, largest, rest)
+    unsure = 100 * share_below(net(points).softmax(1), 0.9), 100 * share_below(probs, 0.9)
+    train_accuracy, _ = _scores(net, train)
+    found = Findings(train_accuracy, *_scores(net, test), *unsure, largest, rest)
     note = (
         f"confidence < 0.9 on {found.unsure:.0f} % of the square, "
         f"test accuracy {found.test_accuracy:.1f} %, NLL {found.test_nll:.3f}"
@@ -162,38 +179,64 @@ def seen(net: Net, train: TensorDataset, test: TensorDataset) -> tuple[Findings,
     return found, Boundary(probs, SQUARE, points, labels, hidden, note, spread)
 
 
-def table(rows: dict[str, Findings], seed: int) -> Table:
-    """A row an arm."""
-    title = f"Two spirals, seed {seed}"
-    shown = Table("", title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+def run(seed: int, steps: int) -> tuple[dict[str, Findings], dict[str, Boundary]]:
+    """What is measured of each arm with a seed, and what is drawn of it."""
+    rng = np.random.default_rng(seed)
+    train, test = spirals(POINTS, rng), spirals(TEST_POINTS, rng)
+    rows, panels = {}, {}
+    for arm, layers in ARMS.items():
+        rows[arm], panels[arm] = seen(trained(train, layers, steps, seed), train, test)
+    return rows, panels
+
+
+def table(title: str, runs: Sequence[dict[str, Findings]]) -> Table:
+    """A row an arm: what was measured with one seed, or mean ± standard deviation over more."""
+    shown = Table(title=title, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    shown.add_column("", no_wrap=True)
     for head, _ in HEADS:
         shown.add_column(head, justify="right")
-    for arm, found in rows.items():
-        cells = zip(astuple(found), HEADS, strict=True)
-        shown.add_row(arm, *(f"{value:.{digits}f}" for value, (_, digits) in cells))
+    for arm in ARMS:
+        columns = zip(*(astuple(rows[arm]) for rows in runs), strict=True)
+        cells = zip(columns, HEADS, strict=True)
+        shown.add_row(arm, *(_cell(values, digits) for values, (_, digits) in cells))
     return shown
 
 
 def main() -> None:
-    """Train all arms, print the table and draw the figure."""
-    parser = argparse.ArgumentParser(description="Draw what Manifold Mixup makes of two spirals.")
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".png"))
-    parser.add_argument("--steps", type=int, default=2000, help="steps of each training")
-    parser.add_argument("--seed", type=int, default=0, help="of points, weights and mixing")
-    args = parser.parse_args()
+    """Train all arms with each seed, print the tables and draw the first seed's figure."""
+    args = _arguments()
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     warnings.filterwarnings("ignore", module="lightning")  # hints on workers and log intervals
     torch.set_num_threads(1)  # in so small a network, a second one costs more than it brings
-    rng = np.random.default_rng(args.seed)
-    train, test = spirals(POINTS, rng), spirals(TEST_POINTS, rng)
     console = Console()
-    rows, panels = {}, {}
-    for arm, layers in ARMS.items():
-        net = trained(train, layers, args.steps, args.seed)
-        rows[arm], panels[arm] = seen(net, train, test)
-    console.print(table(rows, args.seed))
-    decision_boundaries(panels).savefig(args.out)
-    console.print(f"drawn in {args.out}")
+    runs = []
+    for seed in range(args.seed, args.seed + args.seeds):
+        rows, panels = run(seed, args.steps)
+        runs.append(rows)
+        console.print(table(f"Two spirals, seed {seed}", [rows]), "")
+        if seed == args.seed:
+            decision_boundaries(panels).savefig(args.out)
+            console.print(f"drawn in {args.out}", "")
+    if args.seeds > 1:
+        console.print(table(f"Mean ± standard deviation over {args.seeds} seeds", runs))
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="Draw what Manifold Mixup makes of two spirals.")
+    # not spirals.png, which a run in examples/ would overwrite
+    parser.add_argument("--out", type=Path, default=Path("two_spirals.png"), help="the figure")
+    parser.add_argument("--steps", type=int, default=2000, help="steps of each training")
+    parser.add_argument("--seed", type=int, default=0, help="of points, weights and mixing")
+    parser.add_argument("--seeds", type=int, default=1, help="how many, from --seed on")
+    args = parser.parse_args()
+    if args.seeds < 1:
+        parser.error(f"expected --seeds of at least 1, but got {args.seeds}")
+    return args
+
+
+def _cell(values: Sequence[float], digits: int) -> str:
+    middle = f"{mean(values):.{digits}f}"
+    return middle if len(values) == 1 else f"{middle}\n± {stdev(values):.{digits}f}"
 
 
 def _scores(net: Net, data: TensorDataset) -> tuple[float, float]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from pathlib import Path
 
@@ -101,24 +102,76 @@ def test_the_spread_is_a_standard_deviation_in_each_direction():
 def test_accuracy_and_nll_are_those_of_train_and_test():
     train, test, net = points(), points(1), untrained_spirals()
     found, _ = spirals.seen(net, train, test)
-    for data, accuracy, nll in (
-        (train, found.train_accuracy, found.train_nll),
-        (test, found.test_accuracy, found.test_nll),
-    ):
+    for data, accuracy in ((train, found.train_accuracy), (test, found.test_accuracy)):
         probs = net(data.tensors[0]).detach().softmax(1)
         own = probs[torch.arange(len(probs)), data.tensors[1]]
         assert accuracy == pytest.approx(100 * (own > 0.5).float().mean().item())
-        assert nll == pytest.approx(-own.log().mean().item(), rel=1e-5)
+    assert found.test_nll == pytest.approx(-own.log().mean().item(), rel=1e-5)
 
 
-def test_the_spirals_are_printed_and_drawn(monkeypatch, capsys, tmp_path, threads):
-    out = tmp_path / "figure.png"
-    monkeypatch.setattr(sys, "argv", ["spirals.py", "--steps=2", f"--out={out}"])
-    spirals.main()
-    lines = capsys.readouterr().out.splitlines()
-    rows = [line.split() for line in lines if line.startswith(tuple(spirals.ARMS))]
+def test_unsure_is_where_the_larger_probability_is_below_nine_tenths():
+    train, net = points(), untrained_spirals()
+    with torch.no_grad():  # at 3 of 10 points, of two classes, the logits shall differ by < log 9
+        scale = math.log(9) / net(train.tensors[0]).diff(dim=1).abs().quantile(0.3)
+        for parameter in net.decoder[-1].parameters():
+            parameter.mul_(scale)
+    found, panel = spirals.seen(net, train, points(1))
+    square = (panel.probabilities.amax(-1) < 0.9).double().mean().item()
+    assert found.unsure_points == pytest.approx(30, abs=0.5)
+    assert found.unsure == pytest.approx(100 * square, rel=1e-5)
+
+
+def test_a_table_of_seeds_shows_means_and_standard_deviations():
+    values = [1.0, 2.5, 7.0]
+    runs = [dict.fromkeys(spirals.ARMS, spirals.Findings(*[value] * 7)) for value in values]
+    body = printed(spirals.table("Title", runs)).split("─\n")[1]
+    digits = [count for _, count in spirals.HEADS]
+    means, deviations = (
+        [f"{value:.{count}f}" for count in digits] for value in (3.5, np.std(values, ddof=1))
+    )
+    assert re.findall(r"\d\S*", body) == (means + deviations) * 3
+    assert body.count("±") == 3 * 7
+
+
+@pytest.fixture
+def drawn(monkeypatch, capsys, tmp_path, threads):
+    """What a call prints, and the files that it leaves in the current folder."""
+
+    def called(*options):
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        monkeypatch.setattr(sys, "argv", ["spirals.py", "--steps=2", *options])
+        spirals.main()
+        return capsys.readouterr().out, {f.name: f.read_bytes() for f in folder.iterdir()}
+
+    return called
+
+
+def test_the_spirals_are_printed_and_drawn(drawn):
+    said, files = drawn()
+    rows = [line.split() for line in said.splitlines() if line.startswith(tuple(spirals.ARMS))]
     assert [len(row) for row in rows] == [2 + 7] * 3
-    assert out.read_bytes().startswith(b"\x89PNG")
+    assert "…" not in said
+    # not spirals.png, which is under version control where the script lies
+    assert list(files) == ["two_spirals.png"]
+    assert files["two_spirals.png"].startswith(b"\x89PNG")
+
+
+def test_of_several_seeds_the_first_is_drawn(drawn):
+    several, files = drawn("--seed=4", "--seeds=2", "--out=figure.png")
+    first, alone = drawn("--seed=4", "--out=figure.png")
+    assert several.startswith(first)
+    assert files == alone
+    assert [several.count(f"seed {seed} ") for seed in (3, 4, 5, 6)] == [0, 1, 1, 0]
+    assert several.count("±") == 1 + 3 * 7
+
+
+def test_no_seed_is_no_run(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["spirals.py", "--seeds=0"])
+    with pytest.raises(SystemExit):
+        spirals.main()
+    assert "expected --seeds of at least 1, but got 0" in capsys.readouterr().err
 
 
 def test_a_split_is_stratified_whole_and_its_seeds_own():
