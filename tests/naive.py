@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import statistics
 
 import numpy as np
 import torch
@@ -165,9 +166,50 @@ def calibration_error(bins, norm):
     return {
         "l1": sum(n / total * abs(gap) for n, gap in rows),
         "l2": math.sqrt(sum(n / total * gap**2 for n, gap in rows)),
+        "debiased": math.sqrt(max(0.0, debiased_square(bins))),
         "max": max(abs(gap) for _, gap in rows),
         "signed": sum(n / total * gap for n, gap in rows),
     }[norm]
+
+
+def debiased_square(bins):
+    """Σ n/M·(gap² - the variance of the mean label), over bins of two samples and more."""
+    total = 0.0
+    for n, confidence, correct in bins.T.tolist():
+        if n >= 2:
+            labels = [1.0] * round(correct) + [0.0] * round(n - correct)
+            noise = statistics.variance(labels) / n
+            total += n * ((confidence / n - correct / n) ** 2 - noise)
+    return total / float(bins[0].sum())
+
+
+def smooth_error(logits, target, bandwidth, points=1000):
+    """∫ abs(mean of (confidence - correct)·K) on a mesh, with as many reflections as count."""
+    probs = [row.double().softmax(0) for row in logits]
+    at = (np.arange(points) + 0.5) / points
+    total = np.zeros(points)
+    for p, y in zip(probs, target, strict=True):
+        confidence, miss = float(p.max()), float(p.max()) - float(p.argmax() == y)
+        for image in range(-4, 5):
+            for place in (2 * image + confidence, 2 * image - confidence):
+                total += miss * np.exp(-(((at - place) / bandwidth) ** 2) / 2)
+    return float(np.abs(total).mean()) / (len(probs) * bandwidth * math.sqrt(2 * math.pi))
+
+
+def class_bins(logits, target, num_bins):
+    """Of each class and bin the number of samples, the sum of probabilities and of own labels."""
+    found = torch.zeros(3, logits.shape[1], num_bins)
+    for row, y in zip(logits, target, strict=True):
+        for c, p in enumerate(row.softmax(0).tolist()):
+            found[:, c, min(int(p * num_bins), num_bins - 1)] += torch.tensor([1, p, float(c == y)])
+    return found
+
+
+def classwise_ece(logits, target, num_bins):
+    """Σ_c Σ_b n_bc/M·abs(frequency - probability) by the number of classes."""
+    rows = class_bins(logits, target, num_bins).flatten(1).T.tolist()
+    gaps = [n * abs(own / n - p / n) for n, p, own in rows if n]
+    return sum(gaps) / len(target) / logits.shape[1]
 
 
 def singular_values(hidden, target, num_classes, *, centred):

@@ -48,6 +48,8 @@ from lightning_mmix.metrics.classification import (
     MixedAccuracy,
     NegativeLogLikelihood,
 )
+from lightning_mmix.metrics.classwise import ClasswiseCalibrationError
+from lightning_mmix.metrics.smooth import SmoothCalibrationError
 from lightning_mmix.metrics.spectrum import ClassSpectrum
 from lightning_mmix.pairing.gates import Gates
 
@@ -288,6 +290,8 @@ METRICS = {
     "brier": BrierScore,
     "mixed": MixedAccuracy,
     **ERRORS,
+    "smooth": SmoothCalibrationError,
+    "classwise": partial(ClasswiseCalibrationError, 5),
     "bins": partial(CalibrationBins, 3),
     "mass bins": partial(CalibrationBins, 3, binning="mass"),
     "spectrum": partial(ClassSpectrum, 5, 5),

@@ -20,6 +20,12 @@ from lightning_mmix.metrics.classification import (
     MixedAccuracy,
     NegativeLogLikelihood,
 )
+from lightning_mmix.metrics.classwise import (
+    ClassNorm,
+    ClasswiseCalibrationError,
+    class_bins,
+    classwise_error,
+)
 from lightning_mmix.metrics.samples import Form, log_probabilities
 from lightning_mmix.metrics.scores import (
     brier_sum,
@@ -27,6 +33,11 @@ from lightning_mmix.metrics.scores import (
     nll_sum,
     temperature_scaling,
     tempered,
+)
+from lightning_mmix.metrics.smooth import (
+    SmoothCalibrationError,
+    calibration_grid,
+    smooth_calibration_error,
 )
 from lightning_mmix.metrics.spectrum import (
     ClassSpectrum,
@@ -44,19 +55,25 @@ __all__ = [
     "BrierScore",
     "CalibrationBins",
     "CalibrationError",
+    "ClassNorm",
     "ClassSpectrum",
+    "ClasswiseCalibrationError",
     "Form",
     "MixedAccuracy",
     "Moments",
     "NegativeLogLikelihood",
     "Norm",
+    "SmoothCalibrationError",
     "Statistic",
     "Tally",
     "bin_edges",
     "brier_sum",
     "calibration_bins",
     "calibration_error",
+    "calibration_grid",
+    "class_bins",
     "class_moments",
+    "classwise_error",
     "correct_sum",
     "effective_rank",
     "equal_mass",
@@ -64,6 +81,7 @@ __all__ = [
     "log_probabilities",
     "nll_sum",
     "singular_values",
+    "smooth_calibration_error",
     "spectrum_statistic",
     "temperature_scaling",
     "tempered",

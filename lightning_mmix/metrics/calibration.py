@@ -5,7 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Norm = Literal["l1", "l2", "max", "signed"]
+Norm = Literal["l1", "l2", "debiased", "max", "signed"]
 Binning = Literal["width", "mass"]
 
 # of log(confidence / (1 - confidence)): steps of 1/256 from -12 to 52
@@ -25,9 +25,9 @@ def calibration_bins(log_probs: Tensor, target: Tensor, num_bins: int) -> Tensor
         Shape (3, num_bins): of each bin the number of samples, the sum of their confidences and
         the number of correct ones.
     """
-    confidence = log_probs.max(1).values.exp()
-    index = (confidence * num_bins).long().clamp_(0, num_bins - 1)
-    return _filled(index, log_probs, target, num_bins)
+    rows = sample_rows(log_probs, target)
+    index = (rows[1] * num_bins).long().clamp_(0, num_bins - 1)
+    return filled(index, rows, num_bins)
 
 
 def fine_bins(log_probs: Tensor, target: Tensor) -> Tensor:
@@ -48,7 +48,7 @@ def fine_bins(log_probs: Tensor, target: Tensor) -> Tensor:
     doubt = log_probs.scatter(1, label[:, None], float("-inf")).logsumexp(1)
     logit = (confidence - doubt).clamp(_LEAST, -_LEAST + FINE_BINS)
     index = ((logit - _LEAST) * _PER_UNIT).long().clamp_(0, FINE_BINS - 1)
-    return _filled(index, log_probs, target, FINE_BINS)
+    return filled(index, sample_rows(log_probs, target), FINE_BINS)
 
 
 def equal_mass(fine: Tensor, num_bins: int) -> Tensor:
@@ -80,16 +80,19 @@ def calibration_error(bins: Tensor, norm: Norm = "l1") -> Tensor:
 
     - ``"l1"``: Σ_b n_b/M·abs(gap_b), the expected calibration error (ECE);
     - ``"l2"``: (Σ_b n_b/M·gap_b²)^½, the root mean square one;
+    - ``"debiased"``: (Σ_b n_b/M·(gap_b² - v_b))^½ over bins with n_b ≥ 2, where v_b, the accuracy
+      times its complement by n_b - 1, is what chance adds to gap_b², so that the sum is that of
+      endlessly many samples on average (Kumar et al., 2019); 0 where the sum is below;
     - ``"max"``: max_b abs(gap_b) over bins with samples, the maximum one (MCE);
     - ``"signed"``: Σ_b n_b/M·gap_b, mean confidence minus accuracy: above 0 is over-confident,
       below 0 under-confident.
 
     Args:
-        bins: Shape (3, num_bins), as :func:`calibration_bins` gives them.
+        bins: Shape (3, num_bins), as :func:`calibration_bins` gives them, or (3, ..., num_bins).
         norm: Which of them.
 
     Returns:
-        0-d, in [0, 1], or [-1, 1] if signed; NaN without samples.
+        0-d, or shape (...): in [0, 1], or [-1, 1] if signed; NaN without samples.
 
     Example:
         >>> probs = torch.tensor([[0.9, 0.1], [0.2, 0.8]])
@@ -97,13 +100,15 @@ def calibration_error(bins: Tensor, norm: Norm = "l1") -> Tensor:
         tensor(0.4500)
     """
     count, confidence, correct = bins
-    miss, total = confidence - correct, count.sum()
+    miss, total = confidence - correct, count.sum(-1)
     gap = miss / count.clamp(min=1)
+    square = gap * miss
     errors: dict[Norm, Tensor] = {
-        "l1": miss.abs().sum() / total,
-        "l2": ((gap * miss).sum() / total).sqrt(),
-        "max": gap.abs().max() + 0 / total,  # NaN without samples, as the others
-        "signed": miss.sum() / total,
+        "l1": miss.abs().sum(-1) / total,
+        "l2": (square.sum(-1) / total).sqrt(),
+        "debiased": (_unbiased(square, bins).sum(-1) / total).clamp(min=0).sqrt(),
+        "max": gap.abs().amax(-1) + 0 / total,  # NaN without samples, as the others
+        "signed": miss.sum(-1) / total,
     }
     return errors[norm]
 
@@ -122,10 +127,46 @@ def bin_edges(bins: Tensor) -> Tensor:
     return torch.cat([ends[:1], (mean[1:] + mean[:-1]) / 2, ends[1:]])
 
 
-def _filled(index: Tensor, log_probs: Tensor, target: Tensor, num_bins: int) -> Tensor:
+def sample_rows(log_probs: Tensor, target: Tensor) -> Tensor:
+    """What is summed of each sample.
+
+    Args:
+        log_probs: Shape (M, C).
+        target: Shape (M,), int64, in [0, C).
+
+    Returns:
+        Shape (3, M): one, its confidence, and whether it is correct.
+    """
     log_confidence, label = log_probs.max(1)
     confidence = log_confidence.exp()
-    rows = torch.stack([torch.ones_like(confidence), confidence, (label == target).to(confidence)])
+    return torch.stack([torch.ones_like(confidence), confidence, (label == target).to(confidence)])
+
+
+def filled(index: Tensor, rows: Tensor, num_bins: int) -> Tensor:
+    """Add up what each bin gets.
+
+    Args:
+        index: Shape (M,), int64, in [0, num_bins).
+        rows: Shape (R, M).
+        num_bins: The number of bins.
+
+    Returns:
+        Shape (R, num_bins).
+    """
     # one after the other, millions would not add up in single precision
-    wide = rows if rows.device.type == "mps" else rows.double()
-    return wide.new_zeros(3, num_bins).index_add_(1, index, wide).to(rows.dtype)
+    sums = [row.new_zeros(num_bins).index_add_(0, index, row) for row in widened(rows)]
+    return torch.stack(sums).to(rows.dtype)
+
+
+def widened(values: Tensor) -> Tensor:
+    """The values in double precision, where a device has it."""
+    return values if values.device.type == "mps" else values.double()
+
+
+def _unbiased(square: Tensor, bins: Tensor) -> Tensor:
+    """The squares n·gap² less what they are too large by on average, of bins of two and more."""
+    count, _, correct = bins
+    accuracy = correct / count.clamp(min=1)
+    variance = accuracy * (1 - accuracy) / (count - 1).clamp(min=1)
+    unbiased: Tensor = (square - count * variance) * (count > 1)
+    return unbiased

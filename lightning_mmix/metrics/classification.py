@@ -197,8 +197,9 @@ class CalibrationError(Scalar, CalibrationBins):
     Args:
         num_bins: The number of bins, ≥ 1.
         norm: ``"l1"``: the expected calibration error (ECE); ``"l2"``: the root mean square one;
-            ``"max"``: the maximum one (MCE), all in [0, 1]. ``"signed"``: mean confidence minus
-            accuracy, in [-1, 1], below 0 for an under-confident network.
+            ``"debiased"``: that less what few samples add; ``"max"``: the maximum one (MCE), all
+            in [0, 1]. ``"signed"``: mean confidence minus accuracy, in [-1, 1], below 0 for an
+            under-confident network (:func:`calibration_error`).
         binning: As in :class:`CalibrationBins`.
         form: Whether predictions come as ``"logits"`` or as ``"probabilities"``.
         ignore_index: The label of samples to leave out.

@@ -54,6 +54,8 @@ def test_confidence_one_is_in_the_last_bin():
     [
         ("l1", 0.75 * 0.4 + 0.25 * 0.9),
         ("l2", math.sqrt(0.75 * 0.4**2 + 0.25 * 0.9**2)),
+        # a bin of three that are all right has no variance, and one of one sample does not count
+        ("debiased", math.sqrt(0.75 * 0.4**2)),
         ("max", 0.9),
         ("signed", 0.75 * -0.4 + 0.25 * 0.9),
     ],
@@ -61,6 +63,45 @@ def test_confidence_one_is_in_the_last_bin():
 def test_the_calibration_error_in_closed_form(norm, expected):
     assert float(calibration_error(BINS, norm)) == pytest.approx(expected)
     assert float(calibration_error(BINS.double(), norm)) == pytest.approx(expected, rel=1e-6)
+
+
+# uncertainty-calibration 0.1.4: lower_bound_scaling_ce(LOGITS.double().softmax(1), TARGET, p,
+# debias, 15, get_equal_prob_bins, mode="top-label")
+@pytest.mark.parametrize(
+    ("norm", "theirs"), [("l1", 0.3687155), ("l2", 0.4003967), ("debiased", 0.3326107)]
+)
+def test_the_error_is_that_of_kumar_and_others(norm, theirs):
+    bins = calibration_bins(log_probabilities(LOGITS), TARGET, 15)
+    assert float(calibration_error(bins, norm)) == pytest.approx(theirs, abs=1e-6)
+
+
+@pytest.mark.parametrize("accuracy", [0.0, 0.3, 0.9, 1.0])
+def test_the_square_of_the_debiased_error_is_right_on_average(accuracy):
+    """Over all numbers of correct ones in a bin of five that are sure to be right."""
+    total = 0.0
+    for k in range(6):
+        chance = math.comb(5, k) * accuracy**k * (1 - accuracy) ** (5 - k)
+        bins = torch.tensor([[5.0], [5.0], [k]]).double()
+        total += chance * float(calibration_error(bins, "debiased")) ** 2
+    assert total == pytest.approx((1 - accuracy) ** 2)
+
+
+def test_the_debiased_error_of_a_calibrated_network_is_the_least_with_few_samples():
+    generator, found = torch.Generator().manual_seed(5), {"l1": 0.0, "l2": 0.0, "debiased": 0.0}
+    for _ in range(20):
+        log_probs = log_probabilities(2 * torch.randn(200, 4, generator=generator))
+        target = torch.multinomial(log_probs.exp(), 1, generator=generator)[:, 0]
+        bins = calibration_bins(log_probs, target, 15)
+        for norm in found:
+            found[norm] += float(calibration_error(bins, norm)) / 20
+    assert found["l2"] > found["l1"] > 0.06
+    assert found["debiased"] < 0.035
+
+
+def test_a_bin_of_one_sample_tells_nothing_debiased():
+    bins = torch.tensor([[1.0, 2], [0.9, 1.9], [0, 2]])
+    expected = math.sqrt(2 / 3) * 0.05
+    assert float(calibration_error(bins, "debiased")) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("norm", NORMS)

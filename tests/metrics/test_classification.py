@@ -1,6 +1,7 @@
 import copy
 import pickle
 from functools import partial
+from typing import get_args
 
 import matplotlib as mpl
 import naive
@@ -21,6 +22,7 @@ from torchmetrics.functional.classification import (
 )
 
 from lightning_mmix import ManifoldMixup, MixPlan, mixing
+from lightning_mmix.metrics.calibration import Norm
 from lightning_mmix.metrics.classification import (
     BrierScore,
     CalibrationBins,
@@ -28,6 +30,8 @@ from lightning_mmix.metrics.classification import (
     MixedAccuracy,
     NegativeLogLikelihood,
 )
+from lightning_mmix.metrics.classwise import ClasswiseCalibrationError
+from lightning_mmix.metrics.smooth import SmoothCalibrationError
 from lightning_mmix.metrics.spectrum import ClassSpectrum
 
 LOGITS, TARGET = (
@@ -39,8 +43,11 @@ SCORES = {
     "nll": NegativeLogLikelihood,
     "brier": BrierScore,
     "accuracy": MixedAccuracy,
-    **{norm: partial(CalibrationError, norm=norm) for norm in ("l1", "l2", "max", "signed")},
+    **{norm: partial(CalibrationError, norm=norm) for norm in get_args(Norm)},
     "mass": partial(CalibrationError, binning="mass"),
+    "smooth": SmoothCalibrationError,
+    "classwise": partial(ClasswiseCalibrationError, 4),
+    "classwise debiased": partial(ClasswiseCalibrationError, 4, norm="debiased"),
     "mass max": partial(CalibrationError, 3, norm="max", binning="mass"),
     "bins": CalibrationBins,
     "mass bins": partial(CalibrationBins, 7, binning="mass"),
@@ -49,6 +56,8 @@ METRICS = SCORES | {
     "spectrum": partial(ClassSpectrum, 4, 4),
     "rank": partial(ClassSpectrum, 4, 4, statistic="rank", centred=False),
 }
+# brier is scaled for one score a label, and the class-wise ones are made for four classes
+BINARY = [name for name in SCORES if name != "brier" and not name.startswith("classwise")]
 NUMBERS = [name for name in METRICS if name not in ("bins", "mass bins", "spectrum")]
 EACH = pytest.mark.parametrize("name", METRICS)
 
@@ -218,7 +227,7 @@ def binary(*shape):
     return scores, torch.randint(2, shape, generator=generator)
 
 
-@pytest.mark.parametrize("name", [name for name in SCORES if name != "brier"])
+@pytest.mark.parametrize("name", BINARY)
 @pytest.mark.parametrize("shape", [(30,), (30, 1), (10, 3)])
 @pytest.mark.parametrize("form", ["logits", "probabilities"])
 def test_one_score_a_label_counts_as_two_classes(name, shape, form):
@@ -378,7 +387,7 @@ def test_the_bins_are_those_that_are_filled_by_hand(binning, num_bins):
 
 
 @pytest.mark.parametrize("binning", ["width", "mass"])
-@pytest.mark.parametrize("norm", ["l1", "l2", "max", "signed"])
+@pytest.mark.parametrize("norm", get_args(Norm))
 def test_the_error_is_that_of_the_bins(norm, binning):
     bins = CalibrationBins(5, binning=binning)(LOGITS, TARGET)
     error = CalibrationError(5, norm=norm, binning=binning)(LOGITS, TARGET)
@@ -394,7 +403,9 @@ def test_what_is_no_binning_is_refused(cls):
 
 
 def test_a_norm_that_is_none_is_refused():
-    with pytest.raises(ValueError, match=r"norm in .*'l1', 'l2', 'max', 'signed'.* but got 'l3'"):
+    with pytest.raises(
+        ValueError, match=r"norm in .*'l1', 'l2', 'debiased', 'max', 'signed'.* got 'l3'"
+    ):
         CalibrationError(norm="l3")
 
 
@@ -422,7 +433,7 @@ def test_an_ignored_label_counts_nowhere(name, void):
     assert torch.equal(target, voided(void)[0])
 
 
-@pytest.mark.parametrize("name", [name for name in SCORES if name != "brier"])
+@pytest.mark.parametrize("name", BINARY)
 def test_an_ignored_label_of_one_score_counts_nowhere(name):
     scores, target = binary(6, 5)
     target[1:3, 2] = 255
@@ -483,13 +494,17 @@ def test_nan_stays_nan_unless_it_is_ignored(name):
     logits, target = LOGITS.clone(), TARGET.clone()
     logits[3], target[3] = torch.nan, -1
     assert not SCORES[name](ignore_index=-1)(logits, target).isnan().any()
-    if name in ("nll", "brier", "l1", "l2", "signed"):
+    if name in ("nll", "brier", "l1", "l2", "debiased", "signed", "smooth", "classwise"):
         assert SCORES[name]()(logits, TARGET).isnan()
 
 
 @pytest.mark.parametrize("name", SCORES)
 def test_labels_in_a_column_are_those_in_a_row(name):
     torch.testing.assert_close(SCORES[name]()(LOGITS, TARGET[:, None]), updated(name).compute())
+
+
+@pytest.mark.parametrize("name", [*BINARY, "brier"])
+def test_scores_and_labels_in_a_column_are_those_in_a_row(name):
     scores, target = binary(30)
     expected = SCORES[name]()(scores, target)
     torch.testing.assert_close(SCORES[name]()(scores[:, None], target), expected)

@@ -12,6 +12,7 @@ from lightning_mmix.metrics.classification import (
     NegativeLogLikelihood,
 )
 from lightning_mmix.metrics.doubts import look
+from lightning_mmix.metrics.smooth import SmoothCalibrationError
 from lightning_mmix.metrics.tally import Tally
 
 LOGITS, TARGET = (
@@ -25,6 +26,7 @@ METRICS = [
     CalibrationError,
     MixedAccuracy,
     NegativeLogLikelihood,
+    SmoothCalibrationError,
     Tally,
 ]
 each = pytest.mark.parametrize("cls", METRICS)

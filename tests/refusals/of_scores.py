@@ -20,6 +20,7 @@ from lightning_mmix.evaluation import (
 from lightning_mmix.metrics import (
     CalibrationError,
     ClassSpectrum,
+    ClasswiseCalibrationError,
     MixedAccuracy,
     NegativeLogLikelihood,
     log_probabilities,
@@ -51,9 +52,29 @@ def bins_are_made_in_an_unknown_way():
     CalibrationError(binning="depth")
 
 
-@row("expected norm in ('l1', 'l2', 'max', 'signed'), but got 'l3'", "takes one of these")
+@row(
+    "expected norm in ('l1', 'l2', 'debiased', 'max', 'signed'), but got 'l3'", "takes one of these"
+)
 def a_calibration_error_has_an_unknown_norm():
     CalibrationError(norm="l3")
+
+
+@row("expected num_classes ≥ 2 and num_bins ≥ 1, but got 1 and 15", "corrects them")
+def a_classwise_error_is_of_one_class():
+    ClasswiseCalibrationError(1)
+
+
+@row("expected norm in ('l1', 'l2', 'debiased', 'max'), but got 'signed'", "takes one of these")
+def a_classwise_error_has_a_norm_of_one_class():
+    ClasswiseCalibrationError(5, norm="signed")
+
+
+@row(
+    "expected predictions of num_classes=4 classes, but got those of 5",
+    "gives the number of classes",
+)
+def a_classwise_error_is_given_other_classes():
+    ClasswiseCalibrationError(4).update(LOGITS, Y)
 
 
 @row(

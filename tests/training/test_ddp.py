@@ -242,7 +242,7 @@ def test_the_scores_of_one_process_are_the_naive_ones():
     (logits, labels), scores = ranks.samples(), ranks.score(0, (11,))
     bins = naive.bins(logits, labels, naive.equal_width(logits, 3))
     torch.testing.assert_close(scores["bins"], bins)
-    for norm in ("l1", "l2", "max", "signed"):
+    for norm in ("l1", "l2", "debiased", "max", "signed"):
         expected = naive.calibration_error(bins, norm)
         assert float(scores[f"{norm} width"]) == pytest.approx(expected, abs=1e-6)
     rows = zip(logits.split(2), labels.split(2), strict=True)
