@@ -14,7 +14,8 @@ Run = Mapping[str, Any]  # as measurement.measure gives it
 Results = Mapping[str, Sequence[Run]]  # arm → its runs, in one order of seeds
 
 CLEAN = {"accuracy %": 100, "NLL": 1, "ECE %": 100, "Brier": 1}
-_KEYS = {"accuracy %": "accuracy", "NLL": "nll", "ECE %": "ece", "Brier": "brier", "gap %": "gap"}
+_KEYS = {"accuracy %": "accuracy", "NLL": "nll", "ECE %": "ece", "Brier": "brier"}
+_MORE = {"gap %": "gap", "smECE %": "smece"}
 
 
 def clean_scores(run: Run) -> dict[str, float]:
@@ -23,15 +24,23 @@ def clean_scores(run: Run) -> dict[str, float]:
 
 
 def calibration_scores(run: Run) -> dict[str, float]:
-    """Confidence minus accuracy, and of a run with a temperature that, and NLL and ECE at it."""
-    scores = {"gap %": 100 * run["clean"]["gap"]}
+    """Confidence minus accuracy, smECE, and of a run with a temperature that, and scores at it.
+
+    What a run of an earlier version did not measure is left out.
+    """
+    clean = run["clean"]
+    scores = {label: 100 * clean[key] for label, key in _MORE.items() if key in clean}
     if run["temperature"] is None:
         return scores
-    tempered = {f"{label} at T": CLEAN[label] * run["tempered"][_KEYS[label]] for label in _AT_T}
+    tempered = {
+        f"{label} at T": CLEAN.get(label, 100) * run["tempered"][key]
+        for label, key in _AT_T.items()
+        if key in run["tempered"]
+    }
     return {**scores, "T": run["temperature"], **tempered}
 
 
-_AT_T = ("NLL", "ECE %")
+_AT_T = {"NLL": "nll", "ECE %": "ece", "smECE %": "smece"}
 
 
 def family_scores(run: Run) -> dict[str, float]:

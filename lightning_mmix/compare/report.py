@@ -73,7 +73,10 @@ def _measured(results: Results) -> Iterator[str]:
     )
     yield from _section("Scores", results, clean_scores)
     yield from _section("Calibration", results, calibration_scores)
-    yield "gap is confidence minus accuracy; T, if there is one, was fitted on validation data."
+    yield (
+        "gap is confidence minus accuracy; smECE, the smooth calibration error, has no bins; T, if "
+        "there is one, was fitted on validation data."
+    )
     yield from _section("Accuracy under conditions", results, family_scores)
     yield "In percent, means over the strengths of a family; every one is in `results.csv`."
     yield from _section("Spectrum", results, spectrum_scores)
@@ -114,7 +117,7 @@ def _row(cells: Sequence[str]) -> list[str]:
 
 def _write_csv(path: Path, runs: Sequence[Run]) -> None:
     """A row a run and condition, and one a number that the module logs."""
-    scores = ("samples", "accuracy", "nll", "brier", "ece", "gap")
+    scores = ("samples", "accuracy", "nll", "brier", "ece", "smece", "gap")
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["arm", "seed", "condition", "family", "strength", *scores, "value"])
@@ -122,9 +125,9 @@ def _write_csv(path: Path, runs: Sequence[Run]) -> None:
             head = [run["arm"], run["seed"]]
             for row in run.get("conditions", []):
                 about = [row[key] for key in ("condition", "family", "strength")]
-                writer.writerow([*head, *about, *(row[name] for name in scores), ""])
+                writer.writerow([*head, *about, *(row.get(name, "") for name in scores), ""])
             if run.get("tempered"):
-                values = [run["tempered"][name] for name in scores]
+                values = [run["tempered"].get(name, "") for name in scores]
                 writer.writerow(
                     [*head, "clean at T", "temperature", run["temperature"], *values, ""]
                 )

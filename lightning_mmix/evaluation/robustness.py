@@ -84,6 +84,7 @@ class Row:
         nll: Mean of -log p(y), in nats.
         brier: In [0, 2], or [0, 1] of two classes with one score.
         ece: Expected calibration error over 15 bins, in [0, 1].
+        smece: The smooth one, in [0, 1], which has no bins.
         gap: Mean confidence minus accuracy, in [-1, 1].
     """
 
@@ -96,6 +97,7 @@ class Row:
     nll: float
     brier: float
     ece: float
+    smece: float
     gap: float
 
 
@@ -223,7 +225,7 @@ def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but thr
 
 
 def _row(condition: Condition, scores: dict[str, Tensor]) -> Row:
-    names = ("accuracy", "nll", "brier", "ece", "gap")
+    names = ("accuracy", "nll", "brier", "ece", "smece", "gap")
     about = (condition.name, condition.family, condition.strength, condition.unit)
     return Row(*about, int(scores["samples"]), *(float(scores[name]) for name in names))
 

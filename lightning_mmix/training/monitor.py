@@ -19,17 +19,18 @@ from lightning_mmix.metrics.samples import Form
 from lightning_mmix.metrics.spectrum import Statistic, spectrum_statistic
 from lightning_mmix.metrics.tally import Tally
 
-_SCORES = ("accuracy", "nll", "brier", "ece", "mce", "gap")
+_SCORES = ("accuracy", "nll", "brier", "ece", "smece", "mce", "gap")
 
 
 class CalibrationMonitor(Callback):
     """Log how well a classifier is calibrated, and how flat its hidden states are.
 
     After each validation it logs, over the first validation loader and all processes,
-    ``monitor/`` ``accuracy``, ``nll``, ``brier``, ``ece``, ``mce`` and the signed ``gap``
-    (confidence minus accuracy); every few epochs also ``monitor/spectrum/<layer>/`` ``largest``,
-    ``rest`` and ``rank`` of the centred states of each class. TensorBoard gets a reliability
-    diagram, if matplotlib is installed. The sanity check is left alone.
+    ``monitor/`` ``accuracy``, ``nll``, ``brier``, ``ece``, ``smece`` (the smooth one), ``mce`` and
+    the signed ``gap`` (confidence minus accuracy); every few epochs also
+    ``monitor/spectrum/<layer>/`` ``largest``, ``rest`` and ``rank`` of the centred states of each
+    class. TensorBoard gets a reliability diagram, if matplotlib is installed. The sanity check is
+    left alone.
 
     It costs one more forward pass of the validation set in epochs that it looks at, and for each
     layer in the spectrum 8·C·D² bytes, for C classes and D features.

@@ -11,7 +11,7 @@ from lightning_mmix.compare.findings import (
     table,
 )
 
-CLEAN = {"accuracy": 0.9, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04}
+CLEAN = {"accuracy": 0.9, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04, "smece": 0.06}
 
 
 def run(temperature=1.5, conditions=(), spectrum=None, **clean):
@@ -34,9 +34,18 @@ def test_clean_scores_are_in_percent_or_as_they_are():
 
 
 def test_calibration_scores_are_those_at_the_temperature_if_there_is_one():
-    expected = {"gap %": 4, "T": 1.5, "NLL at T": 0.15, "ECE % at T": 2.5}
+    plain, at_t = {"gap %": 4, "smECE %": 6}, {"NLL at T": 0.15, "ECE % at T": 2.5}
+    expected = {**plain, "T": 1.5, **at_t, "smECE % at T": 3}
     assert calibration_scores(run()) == pytest.approx(expected)
-    assert calibration_scores(run(temperature=None)) == pytest.approx({"gap %": 4})
+    assert calibration_scores(run(temperature=None)) == pytest.approx(plain)
+
+
+def test_a_run_from_before_there_was_a_score_is_compared_without_it():
+    earlier = run()
+    del earlier["clean"]["smece"], earlier["tempered"]["smece"]
+    assert list(calibration_scores(earlier)) == ["gap %", "T", "NLL at T", "ECE % at T"]
+    found = table({"a": [run()], "b": [earlier]}, calibration_scores)
+    assert "smECE %" not in found["a"]
 
 
 def test_a_family_is_scored_by_its_mean_over_the_strengths():
@@ -56,7 +65,8 @@ def test_a_spectrum_is_summed_up_over_the_classes_that_there_are():
 def test_a_table_holds_the_scores_that_all_runs_have():
     results = {"a": [run(), run(temperature=None)], "b": [run(), run()]}
     found = table(results, calibration_scores)
-    assert found == {arm: {"gap %": pytest.approx([4, 4])} for arm in ("a", "b")}
+    expected = {"gap %": pytest.approx([4, 4]), "smECE %": pytest.approx([6, 6])}
+    assert found == {"a": expected, "b": expected}
     assert list(table(results, clean_scores)["b"]) == ["accuracy %", "NLL", "ECE %", "Brier"]
 
 
@@ -136,7 +146,9 @@ FULL = {
     arm: [run(conditions=[{"family": "zoom", "accuracy": 0.5}], spectrum={"net": [[2.0, 1.0]]})]
     for arm in ("plain", "mixup", "manifold")
 }
-CLEAN_LABELS = ["accuracy", "NLL", "ECE", "Brier", "NLL at T", "ECE at T"]
+CLEAN_LABELS = [
+    "accuracy", "NLL", "ECE", "Brier", "smECE", "NLL at T", "ECE at T", "smECE at T",
+]  # fmt: skip
 ALL_LABELS = [
     *CLEAN_LABELS, "accuracy under zoom", "net largest", "net rest", "net effective rank",
 ]  # fmt: skip

@@ -15,7 +15,7 @@ ABOUT = {"command": "lightning-mmix compare --config c.yaml", "machine": "a desk
 
 def run(arm, seed, accuracy):
     scores = {"samples": 8.0, "accuracy": accuracy, "nll": 1 - accuracy, "brier": 0.5, "ece": 0.1}
-    scores = {**scores, "gap": -0.1}
+    scores = {**scores, "smece": 0.05, "gap": -0.1}
     row = {"condition": "clean", "family": "clean", "strength": 0.0, "unit": "", **scores}
     strengths = [
         {**row, "condition": f"FGSM {eps}", "family": "FGSM", "strength": eps, "unit": "ε",
@@ -52,6 +52,8 @@ def test_the_page_gives_means_deviations_and_differences(results, tmp_path):
     page = (tmp_path / "report.md").read_text()
     assert "- machine: a desk" in page
     assert "| accuracy % | 55.00 ± 7.07 | 75.00 ± 7.07 | +20.00 ± 0.00 |" in page
+    assert "| smECE % | 5.00 ± 0.00 | 5.00 ± 0.00 | +0.00 ± 0.00 |" in page
+    assert "| smECE % at T | 5.00 ± 0.00 | 5.00 ± 0.00 | +0.00 ± 0.00 |" in page
     assert "| T | 0.5000 ± 0.0000 | 0.5000 ± 0.0000 | +0.0000 ± 0.0000 |" in page
     assert "| FGSM | 40.00 ± 7.07 | 60.00 ± 7.07 | +20.00 ± 0.00 |" in page
     assert "| net.1 largest | 3.00 ± 0.00 | 3.00 ± 0.00 | +0.00 ± 0.00 |" in page
@@ -78,10 +80,20 @@ def test_the_results_can_be_read_again(results, tmp_path):
     assert kept == {"about": ABOUT, "runs": [run for runs in results.values() for run in runs]}
     lines = (tmp_path / "results.csv").read_text().splitlines()
     assert lines[0] == (
-        "arm,seed,condition,family,strength,samples,accuracy,nll,brier,ece,gap,value"
+        "arm,seed,condition,family,strength,samples,accuracy,nll,brier,ece,smece,gap,value"
     )
-    assert "no mixing,0,FGSM 0.1,FGSM,0.1,8.0,0.4,0.5,0.5,0.1,-0.1," in lines
+    assert "no mixing,0,FGSM 0.1,FGSM,0.1,8.0,0.4,0.5,0.5,0.1,0.05,-0.1," in lines
     assert len(lines) == 1 + 4 * (3 + 1 + 1)
+
+
+def test_a_run_from_before_there_was_a_score_leaves_its_cell_empty(results, tmp_path):
+    for run in [run for runs in results.values() for run in runs]:
+        for scores in (run["clean"], run["tempered"], *run["conditions"]):
+            scores.pop("smece", None)
+    write_report(tmp_path, results, ABOUT)
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert "no mixing,0,FGSM 0.1,FGSM,0.1,8.0,0.4,0.5,0.5,0.1,,-0.1," in lines
+    assert "smECE" not in (tmp_path / "report.md").read_text().split("## Calibration")[0]
 
 
 def test_the_pictures_show_the_numbers_of_the_results(results):

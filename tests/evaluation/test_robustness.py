@@ -51,7 +51,7 @@ def rows(model, conditions, loader=None, **kwargs):
 
 
 def scores(row):
-    return [row.samples, row.accuracy, row.nll, row.brier, row.ece, row.gap]
+    return [row.samples, row.accuracy, row.nll, row.brier, row.ece, row.smece, row.gap]
 
 
 def test_a_clean_row_is_the_tally_of_the_predictions():
@@ -59,7 +59,7 @@ def test_a_clean_row_is_the_tally_of_the_predictions():
     tally.update(model(X), Y)
     (row,) = rows(model, [Clean()])
     assert (row.condition, row.family, row.strength, row.unit) == ("clean", "clean", 0, "")
-    names = ("samples", "accuracy", "nll", "brier", "ece", "gap")
+    names = ("samples", "accuracy", "nll", "brier", "ece", "smece", "gap")
     assert scores(row) == pytest.approx([float(tally.compute()[name]) for name in names])
     assert isinstance(row.samples, int)
 

@@ -11,6 +11,7 @@ from lightning_mmix.metrics.classification import (
     CalibrationError,
     NegativeLogLikelihood,
 )
+from lightning_mmix.metrics.smooth import SmoothCalibrationError
 from lightning_mmix.metrics.tally import Tally
 
 GENERATOR = torch.Generator().manual_seed(3)
@@ -49,6 +50,7 @@ def test_every_score_is_that_of_the_metric_for_it_alone(name, num_bins):
     metrics = {
         "nll": NegativeLogLikelihood(form),
         "brier": BrierScore(form),
+        "smece": SmoothCalibrationError(form),
         "bins": CalibrationBins(num_bins, form=form),
         **{k: CalibrationError(num_bins, norm=norm, form=form) for k, norm in errors.items()},
     }

@@ -24,7 +24,7 @@ from lightning_mmix.metrics.spectrum import ClassSpectrum, spectrum_statistic
 from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.training.monitor import CalibrationMonitor
 
-SCORES = ("accuracy", "nll", "brier", "ece", "mce", "gap")
+SCORES = ("accuracy", "nll", "brier", "ece", "smece", "mce", "gap")
 VALID = batches(3, size=7)
 
 
