@@ -154,13 +154,9 @@ def filled(index: Tensor, rows: Tensor, num_bins: int) -> Tensor:
         Shape (R, num_bins).
     """
     # one after the other, millions would not add up in single precision
-    sums = [row.new_zeros(num_bins).index_add_(0, index, row) for row in widened(rows)]
+    wide = rows if rows.device.type == "mps" else rows.double()
+    sums = [row.new_zeros(num_bins).index_add_(0, index, row) for row in wide]
     return torch.stack(sums).to(rows.dtype)
-
-
-def widened(values: Tensor) -> Tensor:
-    """The values in double precision, where a device has it."""
-    return values if values.device.type == "mps" else values.double()
 
 
 def _unbiased(square: Tensor, bins: Tensor) -> Tensor:

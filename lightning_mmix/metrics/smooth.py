@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from lightning_mmix.metrics.calibration import filled, sample_rows, widened
+from lightning_mmix.metrics.calibration import filled, sample_rows
 from lightning_mmix.metrics.samples import Form
 from lightning_mmix.metrics.summed import Scalar, Scored
 
@@ -57,7 +57,7 @@ def smooth_calibration_error(grid: Tensor, bandwidth: float | None = None) -> Te
         >>> smooth_calibration_error(calibration_grid(probs.log(), torch.tensor([0, 0])))
         tensor(0.3500)
     """
-    count, confidence, correct = widened(grid)
+    count, confidence, correct = grid
     miss, steps = (confidence - correct) / count.sum(), len(count) - 1
     # reflected at 0 and 1 the sums are even and periodic, and a Gaussian damps their frequencies
     once = F.pad(miss, (0, steps - 1))
@@ -71,12 +71,12 @@ def smooth_calibration_error(grid: Tensor, bandwidth: float | None = None) -> Te
 
     low, high = miss.new_zeros(()), miss.new_ones(())
     if bandwidth is not None:
-        return error(high * bandwidth).to(grid.dtype)
+        return error(high * bandwidth)
     for _ in range(_HALVINGS):  # without a look at values, for which a GPU would be waited for
         middle = (low + high) / 2
         is_above = error(middle) > middle
         low, high = middle.where(is_above, low), high.where(is_above, middle)
-    return error((low + high) / 2).to(grid.dtype)
+    return error((low + high) / 2)
 
 
 class SmoothCalibrationError(Scalar, Scored):

@@ -50,6 +50,23 @@ def test_the_width_of_the_error_is_the_error_itself(scale, target):
     assert naive.smooth_error(scale * LOGITS, target, found) == pytest.approx(found, abs=2e-5)
 
 
+def test_a_coarse_grid_is_reflected_at_its_ends():
+    miss = torch.randn(17, generator=torch.Generator().manual_seed(2)).double()
+    grid = torch.stack([torch.ones_like(miss), miss, torch.zeros_like(miss)])
+    at = torch.linspace(0, 1, 17).double()
+    images = [2 * i + sign * at for i in range(-2, 3) for sign in (1, -1)]
+    kernel = sum(torch.exp(-(((at[:, None] - each) / 0.1) ** 2) / 2) for each in images)
+    smoothed = kernel @ miss / (17 * 0.1 * math.sqrt(2 * math.pi))
+    expected = torch.trapezoid(smoothed.abs(), at)
+    torch.testing.assert_close(smooth_calibration_error(grid, 0.1), expected, rtol=1e-4, atol=0)
+
+
+def test_sums_in_single_precision_give_the_error_to_the_digit():
+    grid = calibration_grid(log_probabilities(LOGITS), TARGET)
+    expected = float(smooth_calibration_error(grid.double()))
+    assert float(smooth_calibration_error(grid)) == pytest.approx(expected, rel=1e-6)
+
+
 # relplot 1.0.3, on f, y = confidences and hits: smECE(f, y), and smECE_sigma(f, y, 0.1)
 @pytest.mark.parametrize(
     ("samples", "sharpness", "theirs", "of_width"),
