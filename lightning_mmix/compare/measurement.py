@@ -19,13 +19,12 @@ from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.evaluation.robustness import Evaluation, Units
 from lightning_mmix.evaluation.standard import Clean, standard_conditions
-from lightning_mmix.metrics.scores import temperature_scaling, tempered
 from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.metrics.temperature import Kept, tempered
 from lightning_mmix.training.host import TrainerHost
-from lightning_mmix.training.visits import has, of_all_ranks, stage_of, visited
+from lightning_mmix.training.visits import has, stage_of, total_of, visited
 
 _INTERPOLATED = 4  # batches
-_MOST_PREDICTIONS = 2**26  # numbers to fit a temperature to: 256 MiB
 _MOST_MOMENTS = 2**27  # numbers for the spectrum of a layer: 1 GiB
 
 
@@ -55,7 +54,9 @@ def measure(
     collected = _Collected(instructions.predictor(model))
     if stage == "test" and has(model, data, "validation"):
         run("validate", collected.visit)
-    look = _Look(trainer, instructions.predictor(model), instructions, collected.temperature())
+    look = _Look(
+        trainer, instructions.predictor(model), instructions, collected.temperature(trainer)
+    )
     found: dict[str, Any] = {"stage": stage, "own": run(stage, look.visit)}
     if look.problem is not None:
         return {**found, "unmeasured": look.problem}
@@ -70,21 +71,17 @@ class _Collected:
 
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
-        self._preds: list[Tensor] = []
-        self._labels: list[Tensor] = []
+        self._kept = Kept(predictor.form, predictor.ignore_index)
 
     def visit(self, batch: Any, _batch_idx: int, count: int) -> None:
         with suppress(TypeError, ValueError):  # what is wrong, the test data will tell
-            self._preds.append(self._predictor(batch)[:count].float().cpu())
-            self._labels.append(self._predictor.target(batch)[:count].cpu())
+            preds, target = self._predictor(batch), self._predictor.target(batch)
+            self._kept.update(preds[:count], target[:count])
 
-    def temperature(self) -> Tensor | None:
+    def temperature(self, trainer: Trainer) -> Tensor | None:
         """The temperature; None without samples, or where they have no labels."""
-        preds, labels = (of_all_ranks(each) for each in (self._preds, self._labels))
-        taken = self._predictor.form, self._predictor.ignore_index
-        with suppress(ValueError, RuntimeError):
-            return temperature_scaling(torch.cat(preds), torch.cat(labels), *taken)
-        return None
+        found = self._kept.fit(total_of(trainer))
+        return None if found is None else torch.tensor(found.T, dtype=torch.float64)
 
 
 class _Look:

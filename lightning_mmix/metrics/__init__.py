@@ -31,8 +31,6 @@ from lightning_mmix.metrics.scores import (
     brier_sum,
     correct_sum,
     nll_sum,
-    temperature_scaling,
-    tempered,
 )
 from lightning_mmix.metrics.smooth import (
     SmoothCalibrationError,
@@ -49,6 +47,12 @@ from lightning_mmix.metrics.spectrum import (
     spectrum_statistic,
 )
 from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.metrics.temperature import (
+    Kept,
+    Temperature,
+    temperature_scaling,
+    tempered,
+)
 
 __all__ = [
     "Binning",
@@ -59,6 +63,7 @@ __all__ = [
     "ClassSpectrum",
     "ClasswiseCalibrationError",
     "Form",
+    "Kept",
     "MixedAccuracy",
     "Moments",
     "NegativeLogLikelihood",
@@ -66,6 +71,7 @@ __all__ = [
     "SmoothCalibrationError",
     "Statistic",
     "Tally",
+    "Temperature",
     "bin_edges",
     "brier_sum",
     "calibration_bins",

@@ -57,6 +57,18 @@ def likely_form(preds: Tensor, target: Tensor) -> Form:
     return "probabilities" if are_shares else "logits"
 
 
+def are_log_probabilities(preds: Tensor, target: Tensor) -> bool:
+    """Whether predictions of several classes are normalised logarithms, as log_softmax gives them.
+
+    Args:
+        preds: Shape (N, C, ...), or of two classes (N, ...), which never are.
+        target: Shape (N, ...).
+    """
+    if is_binary(preds, target):
+        return False
+    return _are_shares(rows_of(preds.detach(), target, None)[0].exp())
+
+
 def _doubt_labels(preds: Tensor, target: Tensor) -> None:
     rows = preds.detach().view(target.shape)
     if _are_shares(rows) or _are_shares(rows.exp()):

@@ -2,10 +2,10 @@
 
 import sys
 from collections.abc import Callable
+from itertools import islice
 from typing import Any, Literal
 
 import torch
-import torch.distributed as dist
 from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
@@ -13,6 +13,8 @@ from typing_extensions import override
 
 from lightning_mmix.batches.roles import first_loader, num_unrepeated
 from lightning_mmix.core.trees import mapped
+from lightning_mmix.cuts.snapshot import same_randomness
+from lightning_mmix.evaluation.predictions import evaluating
 
 Stage = Literal["validate", "test"]
 Visit = Callable[[Any, int, int], None]
@@ -105,10 +107,39 @@ def has(model: LightningModule, data: LightningDataModule | None, stage: str) ->
     return is_overridden(loader, owner) and is_overridden(f"{stage}_step", model)
 
 
-def of_all_ranks(own: list[Tensor]) -> list[Tensor]:
-    """The tensors of all processes, which have to call this together."""
-    if not (dist.is_available() and dist.is_initialized()):
-        return own
-    parts: list[list[Tensor]] = [[] for _ in range(dist.get_world_size())]
-    dist.all_gather_object(parts, own)
-    return [tensor for part in parts for tensor in part]
+def total_of(trainer: Trainer) -> Callable[[Tensor], Tensor]:
+    """What gives the sum of a tensor over a Trainer's processes, which have to call it together."""
+
+    def total(values: Tensor) -> Tensor:
+        if trainer.world_size == 1:  # whose device may know no float64
+            return values
+        strategy = trainer.strategy
+        summed = strategy.reduce(values.to(strategy.root_device), reduce_op="sum")
+        return torch.as_tensor(summed).to(values.device)
+
+    return total
+
+
+def show(trainer: Trainer, module: LightningModule, visit: Callable[[Any, int], None]) -> None:
+    """Show each batch of a fit's first validation loader to a function, outside of a validation.
+
+    Nothing is logged, no callback and no step is called, and no random number is used up.
+
+    Args:
+        trainer: Which fits.
+        module: Its module, which is in evaluation mode meanwhile.
+        visit: Takes the batch as the network gets it, and its position. It runs without gradients.
+    """
+    trainer.fit_loop.epoch_loop.val_loop.setup_data()
+    loader, most = first_loader(trainer.val_dataloaders), trainer.num_val_batches
+    limit = min(most[0] if isinstance(most, list) else most, sys.maxsize)
+    stage = trainer.state.stage
+    with torch.no_grad(), same_randomness(module), evaluating(module):
+        trainer.validating = True  # hooks of a module may augment where it says training
+        try:
+            for batch_idx, each in enumerate(islice(loader, int(limit))):
+                batch = trainer.precision_plugin.convert_input(each)
+                batch = module._on_before_batch_transfer(batch, dataloader_idx=0)
+                visit(trainer.strategy.batch_to_device(batch, dataloader_idx=0), batch_idx)
+        finally:
+            trainer.state.stage = stage

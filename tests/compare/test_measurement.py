@@ -17,9 +17,9 @@ from lightning_mmix.compare.measurement import measure
 from lightning_mmix.evaluation.boundaries import interpolate_between
 from lightning_mmix.evaluation.robustness import Units, evaluate
 from lightning_mmix.evaluation.standard import standard_conditions
-from lightning_mmix.metrics.scores import temperature_scaling, tempered
 from lightning_mmix.metrics.tally import Tally
-from lightning_mmix.training.visits import has, of_all_ranks, visited
+from lightning_mmix.metrics.temperature import temperature_scaling, tempered
+from lightning_mmix.training.visits import has, visited
 
 VALID, TEST = batches(2, size=7), batches(5, size=8)
 KEYS = {"clean", "tempered", "temperature", "bins", "spectrum", "interpolation", "conditions"}
@@ -414,11 +414,6 @@ def test_of_a_trainer_that_is_given_data_the_modules_own_are_not_asked():
 def test_a_module_may_bring_its_data():
     found = measured(Own(), None)
     assert (found["stage"], found["temperature"]) == ("test", None)
-
-
-def test_a_process_alone_has_all_the_tensors():
-    own = [torch.ones(2), torch.zeros(3)]
-    assert of_all_ranks(own) is own
 
 
 class Pixels(Images):

@@ -14,7 +14,7 @@ from torchmetrics.functional.classification import multiclass_accuracy
 from lightning_mmix import ManifoldMixup
 from lightning_mmix.batches.roles import num_unrepeated
 from lightning_mmix.core.plan import Recipe, draw
-from lightning_mmix.metrics.scores import temperature_scaling
+from lightning_mmix.metrics.temperature import temperature_scaling
 
 
 def launch(folder, *command):
@@ -236,6 +236,28 @@ def test_a_measurement_is_that_of_all_ranks_without_repetitions(folder):
             assert measured["clean"][name] == pytest.approx(expected[name], abs=1e-6)
         logits, labels = ranks.samples()
         assert measured["temperature"] == pytest.approx(float(temperature_scaling(logits, labels)))
+
+
+@pytest.mark.parametrize("name", ranks.SCALED)
+def test_a_temperature_is_that_of_all_ranks_without_repetitions(folder, name):
+    count = 7 if name == "few" else 11
+    x, y = (part[:count] for part in ranks.samples())
+    first, second = (found[name] for found in kept(folder, "scaled"))
+    assert first[0] == second[0]
+    logits = F.linear(x, first[1]["net.weight"], first[1]["net.bias"])
+    best = float(temperature_scaling(logits, y))
+    assert first[0]["T"] == pytest.approx(best, rel=1e-5)
+    assert first[0]["samples"] == count
+    assert first[0]["nll"] == pytest.approx(float(F.cross_entropy(logits, y)), rel=1e-5)
+    assert first[0]["ece_at_T"] == pytest.approx(naive.ece(logits / best, y, 15), rel=1e-3)
+
+
+def test_every_rank_divides_and_keeps_the_same(folder):
+    for found in kept(folder, "scaled"):
+        scaled, state = found["at the end"]
+        expected = F.linear(torch.eye(5), state["net.weight"], state["net.bias"]) / scaled["T"]
+        torch.testing.assert_close(found["put out"], expected)
+        assert found["classifier", "buffer"] == pytest.approx(found["classifier"][0]["T"])
 
 
 def test_the_scores_of_one_process_are_the_naive_ones():
