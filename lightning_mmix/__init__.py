@@ -11,6 +11,7 @@ from lightning_mmix.training import (
     ManifoldMixup,
     ManifoldMixupClassifier,
     ManifoldMixupMixin,
+    TemperatureScaling,
     check,
 )
 
@@ -21,6 +22,7 @@ __all__ = [
     "ManifoldMixupMixin",
     "MixPlan",
     "Mixer",
+    "TemperatureScaling",
     "check",
     "cut_test",
     "mix",

@@ -32,6 +32,7 @@ from lightning_mmix import (
     CalibrationMonitor,
     ManifoldMixup,
     ManifoldMixupClassifier,
+    TemperatureScaling,
     mixing,
 )
 from lightning_mmix.compare.instructions import Instructions
@@ -374,6 +375,55 @@ def evaluate(folder):
     torch.save(kept, folder / f"evaluated-{module.global_rank}.pt")
 
 
+class Linear(Net):
+    """Of five features and five classes, whose validation step is nobody's business."""
+
+    def __init__(self):
+        super().__init__()
+        self.net = nn.Linear(5, 5)
+
+    def on_after_backward(self):
+        pass
+
+    def validation_step(self, batch, batch_idx):
+        pass
+
+
+class Predicts(Linear):
+    def test_step(self, batch, batch_idx):
+        self.put_out = self(torch.eye(5))
+
+
+# name: module, validation data, arguments of the Trainer
+SCALED = {
+    "uneven": (Linear, lambda: DataLoader(TensorDataset(*samples()), 2), {}),
+    "few": (Linear, lambda: DataLoader(Few(), 2), {}),
+    "at the end": (
+        Predicts, lambda: DataLoader(TensorDataset(*samples()), 2), {"check_val_every_n_epoch": 2}
+    ),
+    "classifier": (
+        lambda: ManifoldMixupClassifier(nn.Linear(5, 5), 5, layers=["input"]),
+        lambda: DataLoader(TensorDataset(*samples()), 2), {},
+    ),
+}  # fmt: skip
+
+
+def scale(folder):
+    """Temperatures of fits whose validation data two ranks can't share evenly, or only one has."""
+    kept = {}
+    for name, (module, valid, kwargs) in SCALED.items():
+        torch.manual_seed(1)
+        made, scaling = module(), TemperatureScaling(apply=True)
+        one = trainer(scaling, strategy="ddp", devices=2, **kwargs)
+        one.fit(made, DataLoader(TensorDataset(*samples()), 3), valid())
+        kept[name] = asdict(scaling.temperature_), dict(made.state_dict())
+        kept[name, "buffer"] = float(getattr(made, "temperature_", torch.nan))
+        if name == "at the end":
+            one.test(made, valid(), verbose=False)
+            kept["put out"] = made.put_out.clone()
+    torch.save(kept, folder / f"scaled-{one.global_rank}.pt")
+
+
 def main():
     launcher, folder, *names = sys.argv[1:]
     folder = Path(folder)
@@ -381,6 +431,7 @@ def main():
         fit(name, launcher, folder)
     if launcher == "ddp":
         evaluate(folder)
+        scale(folder)
         shard_by_hand(folder)
     if is_initialized():  # threads of gloo that outlive it end a process now and then by abort
         destroy_process_group()

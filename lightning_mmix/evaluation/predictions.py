@@ -37,6 +37,10 @@ class Predictor:
         output: Where the network's output holds the predictions: a key, an index or a dotted
             path. None takes ``logits``, or else the one tensor that fits the target.
         ignore_index: The label of samples, pixels or tokens that count nowhere.
+
+    Attributes:
+        place: After the first batch, which of the output's tensors it takes (:func:`scored`).
+        is_of_forward: Whether they are what the model itself returns, and not its only child.
     """
 
     def __init__(
@@ -54,9 +58,10 @@ class Predictor:
         self.ignore_index = ignore_index
         self._target = target
         self._input = input
-        self._output = output
+        self.output = output
+        self.is_of_forward = True
         self._way: int | None = None
-        self._place: int | None = None
+        self.place: int | None = None
 
     def __call__(self, batch: Any) -> Tensor:
         """The predictions for a batch, as they come.
@@ -116,7 +121,7 @@ class Predictor:
             except Exception as error:  # what it is asked to take may not fit
                 problems.append(error)
                 continue
-            self._way = way
+            self._way, self.is_of_forward = way, network is self.model
             return preds
         raise NoForwardError(
             f"the forward pass of {type(self.model).__name__} makes no predictions of the batch, "
@@ -125,15 +130,12 @@ class Predictor:
 
     def _fitting(self, output: Any, target: Tensor) -> Tensor:
         """The predictions in an output, with the dimensions of the labels as they are given on."""
-        if self._output is not None:
-            output = follow(output, self._output, "output")
-        else:
-            output = dict(entries(output)).get("logits", getattr(output, "logits", output))
+        output = scored(output, self.output)
         labels = _labels(target)
         plausible = {
             place: tensor
             for place, tensor in enumerate(tensors(output))
-            if tensor.is_floating_point() and self._place in (None, place)
+            if tensor.is_floating_point() and self.place in (None, place)
         }
         exact = {place: t for place, t in plausible.items() if _is_like(t, target)}
         fitting = {
@@ -150,8 +152,23 @@ class Predictor:
                 f"expected an output that fits the target, {describe(target)}, but {number} of "
                 f"{describe(output, 60)} does; {found}"
             )
-        ((self._place, preds),) = fitting.items()
+        ((self.place, preds),) = fitting.items()
         return preds
+
+
+def scored(output: Any, path: Path | None) -> Any:
+    """The part of a network's output that holds its predictions, or all of it.
+
+    Args:
+        output: Any tree, or any object with ``logits``.
+        path: Where they are. None takes ``logits``, if there are any.
+
+    Raises:
+        ValueError: If there is nothing at the path.
+    """
+    if path is not None:
+        return follow(output, path, "output")
+    return dict(entries(output)).get("logits", getattr(output, "logits", output))
 
 
 def predictor_of(model: nn.Module | Predictor, ignore_index: int | None = None) -> Predictor:

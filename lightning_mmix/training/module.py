@@ -1,11 +1,11 @@
-"""LightningModules that mix their loss in plain sight: a mixin, and a ready classifier."""
+"""The classifier: a ready module that mixes its loss in plain sight, and tempers predictions."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import torch
-from lightning.pytorch import Callback, LightningModule
+from lightning.pytorch import Callback
 from lightning.pytorch.cli import LRSchedulerCallable, OptimizerCallable
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -13,91 +13,19 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
-from lightning_mmix.batches.roles import find_input, find_targets, num_unrepeated
-from lightning_mmix.core.plan import MixPlan
+from lightning_mmix.batches.roles import num_unrepeated
 from lightning_mmix.engine.loop import mixed_loss
+from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.classification import (
     BrierScore,
     CalibrationError,
     MixedAccuracy,
     NegativeLogLikelihood,
 )
-from lightning_mmix.training.callback import ManifoldMixup, mixups_of
-
-_Step = TypeVar("_Step", bound=Callable[..., Any])
-
-
-def mixes_loss(training_step: _Step) -> _Step:
-    """Mark a training step that mixes its loss itself: the callback leaves its targets alone."""
-    setattr(training_step, "mixes_loss", True)  # noqa: B010 - a function has no such attribute
-    return training_step
-
-
-class ManifoldMixupMixin(LightningModule):
-    """A LightningModule whose training step computes the mixed loss from its criterion.
-
-    Its ``training_step`` runs ``self(x)`` and returns λ·criterion(ŷ, y) + (1 - λ)·criterion(ŷ,
-    y[partner]). Put it in front of or behind your own base class. The mixing itself is done by
-    the Trainer's :class:`ManifoldMixup`; if there is none, the module brings what
-    :meth:`configure_mixup` returns. Without a Trainer the step computes the plain loss.
-
-    Attributes:
-        criterion: Takes prediction and target and returns the loss.
-
-    Example:
-        >>> class Net(ManifoldMixupMixin):
-        ...     def __init__(self):
-        ...         super().__init__()
-        ...         self.net = nn.Linear(4, 3)
-        ...         self.criterion = nn.CrossEntropyLoss()
-        ...     def configure_mixup(self):
-        ...         return ManifoldMixup(alpha=1.0, layers=["input"])
-        ...     def forward(self, x):
-        ...         return self.net(x)
-        ...     def configure_optimizers(self):
-        ...         return torch.optim.SGD(self.parameters(), lr=0.1)
-        >>> Net().training_step((torch.zeros(2, 4), torch.tensor([0, 1])), 0).shape
-        torch.Size([])
-    """
-
-    criterion: Callable[[Any, Any], Tensor]
-
-    def configure_mixup(self) -> ManifoldMixup:
-        """The callback that this module brings if its Trainer has none."""
-        # of another base, if it stands behind this one and has an answer
-        configure: Callable[[], ManifoldMixup] = getattr(super(), "configure_mixup", ManifoldMixup)
-        return configure()
-
-    @override
-    def configure_callbacks(self) -> list[Callback]:
-        others = super().configure_callbacks()
-        callbacks = [*others] if isinstance(others, Sequence) else [others]
-        return callbacks if self._mixup is not None else [*callbacks, self.configure_mixup()]
-
-    @override
-    @mixes_loss
-    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        prediction = self(self._find_input(batch))
-        targets = self._find_targets(batch)
-        target = targets[0] if len(targets) == 1 else targets
-        return mixed_loss(self.criterion, prediction, target, self._plan)
-
-    @property
-    def _mixup(self) -> ManifoldMixup | None:
-        return None if self._trainer is None else next(iter(mixups_of(self._trainer)), None)
-
-    @property
-    def _plan(self) -> MixPlan | None:
-        # the plan of a layer that did not run mixed nothing
-        mixup = self._mixup
-        return mixup.plan if mixup is not None and mixup.fired else None
-
-    def _find_input(self, batch: Any) -> Tensor:
-        return find_input(batch, None if self._mixup is None else self._mixup.settings.input)
-
-    def _find_targets(self, batch: Any) -> list[Tensor]:
-        path = None if self._mixup is None else self._mixup.settings.target
-        return find_targets(batch, path, along=False)  # the criterion takes no more
+from lightning_mmix.training.callback import ManifoldMixup
+from lightning_mmix.training.mixin import ManifoldMixupMixin, mixes_loss
+from lightning_mmix.training.scaling import TemperatureScaling, scalings_of
+from lightning_mmix.training.tempered import Tempered
 
 
 def sgd(params: Any) -> Optimizer:
@@ -105,14 +33,18 @@ def sgd(params: Any) -> Optimizer:
     return torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
 
 
-class ManifoldMixupClassifier(ManifoldMixupMixin):
+class ManifoldMixupClassifier(ManifoldMixupMixin, Tempered):
     """A classifier trained with Manifold Mixup, and measured for accuracy and calibration.
 
     Logs ``train/loss`` in every step and ``train/accuracy``, λ-weighted, in every epoch; and over
     validation and test sets ``val/`` and ``test/`` ``loss``, ``accuracy``, ``nll`` (nats), ``ece``
     (15 bins), ``gap`` (confidence minus accuracy) and ``brier`` (in [0, 2]): over all processes,
     and without the samples that a distributed sampler repeats.
-    ``predict_step`` returns probabilities of shape (B, C).
+    ``predict_step`` returns probabilities of shape (B, C), softmax(logits / T). The temperature T
+    is fitted in each validation of a fit, by the :class:`TemperatureScaling` that it brings, and
+    kept in the buffer ``temperature_``; without validation data it is 1. The ``test/`` scores are
+    as trained; beside them stand ``test/T``, and ``test/nll_at_T``, ``ece_at_T``, ``gap_at_T`` and
+    ``brier_at_T``.
 
     Args:
         net: Maps inputs to logits of shape (B, C).
@@ -150,18 +82,20 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         self.optimizer = optimizer
         self.lr_scheduler = lr_scheduler
         self.interval = interval
+        self._ignore_index = ignore_index
         void: Any = {"ignore_index": ignore_index}
-        metrics = MetricCollection(
-            {
-                "accuracy": MulticlassAccuracy(num_classes, average="micro", **void),
-                "nll": NegativeLogLikelihood(**void),
-                "ece": CalibrationError(**void),
-                "gap": CalibrationError(norm="signed", **void),
-                "brier": BrierScore(**void),
-            }
-        )
+        scores: Any = {
+            "nll": NegativeLogLikelihood(**void),
+            "ece": CalibrationError(**void),
+            "gap": CalibrationError(norm="signed", **void),
+            "brier": BrierScore(**void),
+        }
+        accuracy = MulticlassAccuracy(num_classes, average="micro", **void)
+        metrics = MetricCollection({"accuracy": accuracy, **scores})
         self.val_metrics = metrics.clone(prefix="val/")
         self.test_metrics = metrics.clone(prefix="test/")
+        # accuracy is the same at any temperature
+        self.tempered_metrics = MetricCollection(scores, prefix="test/", postfix="_at_T")
         self.train_accuracy = MixedAccuracy(**void)
         # by default it leaves NaN out
         self.val_loss, self.test_loss = MeanMetric(math.nan), MeanMetric(math.nan)
@@ -169,6 +103,24 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
     @override
     def configure_mixup(self) -> ManifoldMixup:
         return ManifoldMixup(self.alpha, self.layers)
+
+    @override
+    def configure_callbacks(self) -> list[Callback]:
+        callbacks = super().configure_callbacks()
+        if self._scaling is not None:
+            return callbacks
+        scaling = TemperatureScaling()
+        scaling.is_needed = False
+        return [*callbacks, scaling]
+
+    @override
+    def predictor(self) -> Predictor:
+        void: Any = {"ignore_index": self._ignore_index}
+        if self._mixup is None:
+            return Predictor(self, **void)
+        known = self._mixup.settings
+        first = known.target if isinstance(known.target, str | int | None) else known.target[0]
+        return Predictor(self, target=first, input=known.input, **void)
 
     @override
     def forward(self, x: Tensor) -> Tensor:
@@ -190,7 +142,9 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
     @override
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         loader = self.trainer.val_dataloaders
-        self._evaluate(batch, batch_idx, loader, self.val_metrics, self.val_loss)
+        logits, y = self._evaluate(batch, batch_idx, loader, self.val_metrics, self.val_loss)
+        if self._scaling is not None:
+            self._scaling.update(logits, y)
 
     @override
     def on_validation_epoch_end(self) -> None:
@@ -199,19 +153,28 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         self.log_dict(self.val_metrics)
 
     @override
+    def on_test_epoch_start(self) -> None:
+        self._shows_tempered = self.is_tempered
+
+    @override
     def test_step(self, batch: Any, batch_idx: int) -> None:
         loader = self.trainer.test_dataloaders
-        self._evaluate(batch, batch_idx, loader, self.test_metrics, self.test_loss)
+        logits, y = self._evaluate(batch, batch_idx, loader, self.test_metrics, self.test_loss)
+        if self._shows_tempered and len(y):
+            self.tempered_metrics.update(logits / self.temperature_, y)
 
     @override
     def on_test_epoch_end(self) -> None:
         self.log("test/loss", self.test_loss)
         self.log_dict(self.test_metrics)
+        if self._shows_tempered:
+            self.log("test/T", self.temperature_, sync_dist=True)  # all have the same
+            self.log_dict(self.tempered_metrics)
 
     @override
     def predict_step(self, batch: Any, batch_idx: int) -> Tensor:
         x = batch if isinstance(batch, Tensor) else self._find_input(batch)
-        probabilities: Tensor = self(x).softmax(-1)
+        probabilities: Tensor = (self(x) / self.temperature_).softmax(-1)
         return probabilities
 
     @override
@@ -223,12 +186,17 @@ class ManifoldMixupClassifier(ManifoldMixupMixin):
         config = {"scheduler": scheduler, "interval": self.interval, "monitor": "val/nll"}
         return {"optimizer": optimizer, "lr_scheduler": config}
 
+    @property
+    def _scaling(self) -> TemperatureScaling | None:
+        return None if self._trainer is None else next(iter(scalings_of(self._trainer)), None)
+
     def _evaluate(
         self, batch: Any, batch_idx: int, loader: Any, metrics: MetricCollection, loss: MeanMetric
-    ) -> None:
+    ) -> tuple[Tensor, Tensor]:
         x, y = self._find_input(batch), self._find_targets(batch)[0]
         count = num_unrepeated(loader, batch_idx, len(y))
         logits, y = self(x)[:count], y[:count]
         if count:
             metrics.update(logits, y)
             loss.update(self.criterion(logits, y), count)
+        return logits, y

@@ -1,10 +1,11 @@
 """Trainers, and what they train."""
 
+import torch
 import torch.nn.functional as F
 from fitting import Net, batches, fit, loader, trainer
 from lightning.pytorch.utilities import CombinedLoader
 
-from lightning_mmix import CalibrationMonitor, ManifoldMixup, check
+from lightning_mmix import CalibrationMonitor, ManifoldMixup, TemperatureScaling, check
 from lightning_mmix.training.visits import stage_of
 from refusals.table import ONCE, X, Y, row
 
@@ -108,3 +109,116 @@ def one_of_two_views_is_mixed_as_the_input():
 
     mixup = ManifoldMixup(layers=["input"], input="0.0")
     fit(OfViews(), mixup, data=[((X.clone(), X + 1), Y.clone())])
+
+
+class Validated(Net):
+    def validation_step(self, batch, batch_idx):
+        pass
+
+    def test_step(self, batch, batch_idx):
+        self.net(batch[0])
+
+
+def scaled(module=None, data=None, **kwargs):
+    scaling = TemperatureScaling(**kwargs)
+    one = trainer(scaling)
+    one.fit(module or Validated(), loader(batches()), loader(data or [(X, Y)]))
+    return one
+
+
+@row("expected one TemperatureScaling callback in the Trainer, but got several", "takes one out")
+def a_trainer_has_two_that_scale():
+    class Mine(TemperatureScaling):
+        pass
+
+    fit(Net(), TemperatureScaling(), Mine())
+
+
+@row(
+    "TemperatureScaling fits a temperature on validation data, but this fit has none; give it "
+    "validation data and a validation_step, or leave the callback out",
+    "gives it validation data",
+)
+def a_temperature_has_no_validation_data():
+    fit(Net(), TemperatureScaling())
+
+
+@row(
+    "a temperature is fitted to the predictions of a classifier and their labels (expected labels "
+    "that are whole numbers in [0, 5), for predictions of 5 classes, but got float32 (6,) from 0.5 "
+    "to 5.5; a regression has no such scores); say where they are by form, target, input, output "
+    "and ignore_index, or leave TemperatureScaling out",
+    "leaves it out",
+)
+def a_temperature_is_fitted_to_a_regression():
+    scaled(data=[(X, torch.arange(6) + 0.5)])
+
+
+@row(
+    "a temperature is fitted to the predictions of a classifier and their labels (to be divided, "
+    "they must be what Unread.forward puts out, and not its only child; it does not take the "
+    "batch, or several of its outputs fit the target); say where they are by form, target, input, "
+    "output and ignore_index, or leave TemperatureScaling out",
+    "writes a forward",
+)
+def a_module_whose_logits_are_divided_has_no_forward():
+    class Unread(Validated):
+        def forward(self):
+            raise NotImplementedError
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self.net(batch[0]), batch[1])
+
+    scaled(Unread(), apply=True)
+
+
+@row(
+    "no temperature was fitted in a validation, since no label counts, or a prediction is NaN; "
+    "this is said once",
+    "looks why the training diverged",
+    UserWarning,
+)
+def a_temperature_has_nothing_to_go_by():
+    scaled(data=[(X, torch.full_like(Y, -1))], ignore_index=-1)
+
+
+@row(
+    "TemperatureScaling is to divide logits (apply=True), but no temperature of these weights is "
+    "known; fit first, or give as ckpt_path a checkpoint that a fit with it saved after a "
+    "validation",
+    "gives such a checkpoint",
+)
+def a_test_has_no_temperature():
+    trainer(TemperatureScaling(apply=True)).test(Validated(), loader(batches()), verbose=False)
+
+
+@row(
+    "no step of Validated called its forward, so no logits were divided by the temperature; call "
+    "self(x) there",
+    "calls self(x)",
+    UserWarning,
+)
+def a_step_leaves_forward_out():
+    one = scaled(apply=True)
+    one.test(one.model, loader(batches()), verbose=False)
+
+
+@row(
+    "expected an output whose logits can be divided by the temperature, but got Scores; return a "
+    "tensor, or a tuple, dictionary or dataclass of tensors",
+    "returns one of these",
+)
+def logits_are_held_by_something_else():
+    class Scores:
+        def __init__(self, logits):
+            self.logits = logits
+
+    class Holds(Validated):
+        def forward(self, x):
+            return Scores(self.net(x))
+
+        def training_step(self, batch, batch_idx):
+            return F.cross_entropy(self(batch[0]).logits, batch[1])
+
+    one = scaled(Holds(), apply=True)
+    one.predict(one.model, loader(batches()))
