@@ -12,8 +12,10 @@ from lightning_mmix.compare.findings import (
     calibration_scores,
     clean_scores,
     family_scores,
+    noise_scores,
     spectrum_scores,
     table,
+    tempered_scores,
 )
 from lightning_mmix.compare.runs import write_json
 from lightning_mmix.compare.score_tables import score_table, spread
@@ -27,10 +29,12 @@ __all__ = [
     "compare",
     "family_scores",
     "mean_and_deviation",
+    "noise_scores",
     "paired_difference",
     "score_table",
     "spectrum_scores",
     "spread",
     "table",
+    "tempered_scores",
     "write_json",
 ]

@@ -16,6 +16,7 @@ Results = Mapping[str, Sequence[Run]]  # arm → its runs, in one order of seeds
 CLEAN = {"accuracy %": 100, "NLL": 1, "ECE %": 100, "Brier": 1}
 _KEYS = {"accuracy %": "accuracy", "NLL": "nll", "ECE %": "ece", "Brier": "brier"}
 _MORE = {"gap %": "gap", "smECE %": "smece"}
+_AT_T = ("NLL", "ECE %", "Brier")
 
 
 def clean_scores(run: Run) -> dict[str, float]:
@@ -28,19 +29,20 @@ def calibration_scores(run: Run) -> dict[str, float]:
 
     What a run of an earlier version did not measure is left out.
     """
-    clean = run["clean"]
+    clean, at_t = run["clean"], run["tempered"] or {}
     scores = {label: 100 * clean[key] for label, key in _MORE.items() if key in clean}
+    tempered = {(n if n == "T" else f"{n} at T"): v for n, v in tempered_scores(run).items()}
+    if "smece" in at_t:
+        tempered["smECE % at T"] = 100 * at_t["smece"]
+    return {**scores, **tempered}
+
+
+def tempered_scores(run: Run) -> dict[str, float]:
+    """The temperature, and NLL, ECE and Brier score at it; of a run without one nothing."""
     if run["temperature"] is None:
-        return scores
-    tempered = {
-        f"{label} at T": CLEAN.get(label, 100) * run["tempered"][key]
-        for label, key in _AT_T.items()
-        if key in run["tempered"]
-    }
-    return {**scores, "T": run["temperature"], **tempered}
-
-
-_AT_T = {"NLL": "nll", "ECE %": "ece", "smECE %": "smece"}
+        return {}
+    at_t = {label: CLEAN[label] * run["tempered"][_KEYS[label]] for label in _AT_T}
+    return {"T": run["temperature"], **at_t}
 
 
 def family_scores(run: Run) -> dict[str, float]:
@@ -49,6 +51,12 @@ def family_scores(run: Run) -> dict[str, float]:
     for row in run["conditions"]:
         families.setdefault(row["family"], []).append(100 * row["accuracy"])
     return {name: mean(values) for name, values in families.items() if name != "clean"}
+
+
+def noise_scores(run: Run) -> dict[str, float]:
+    """Those of :func:`family_scores` that most data have: under noise, and under FGSM."""
+    found = family_scores(run)
+    return {name: found[name] for name in ("Gaussian noise", "FGSM") if name in found}
 
 
 def spectrum_scores(run: Run) -> dict[str, float]:

@@ -8,20 +8,23 @@ from rich.table import Table
 from lightning_mmix.compare.differences import mean_and_deviation, paired_difference
 
 
-def score_table(scores: Mapping[str, Mapping[str, Sequence[float]]], title: str = "") -> Table:
+def score_table(
+    scores: Mapping[str, Mapping[str, Sequence[float]]], title: str = "", *, explains: bool = True
+) -> Table:
     """Scores of several ways to train, and what each differs by from the first.
 
     Args:
         scores: Way to train → score → its value in each of two or more runs. The runs of all ways
             come in the same order of seeds, so that differences are those between equal seeds.
         title: Stands above the table.
+        explains: Whether a line below says what Δ is.
 
     Returns:
         A row a way: mean ± standard deviation over runs; and a row a difference: its mean ± half
         of its 95 % confidence interval. A column a score.
     """
     (base, first), *others = scores.items()
-    caption = f"Δ: minus {base}, ± half of its 95 % interval"
+    caption = f"Δ: minus {base}, ± half of its 95 % interval" if explains else None
     table = Table(
         "", title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, pad_edge=False
     )

@@ -20,7 +20,7 @@ from torch import nn
 
 from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, cli
 from lightning_mmix.compare import processes
-from lightning_mmix.compare.command import compare
+from lightning_mmix.compare.command import _show, compare
 from lightning_mmix.compare.findings import clean_scores, table
 from lightning_mmix.compare.processes import (
     RunFailedError,
@@ -36,6 +36,45 @@ from lightning_mmix.training.visits import stage_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARMS = ["none", "manifold", str(EXAMPLES / "input_mixup.yaml")]
+GOLDEN = (
+    "                      Test scores, mean ± std over 2 seeds\n"
+    "                     accuracy %              NLL          ECE %            Brier\n"
+    "────────────────────────────────────────────────────────────────────────────────\n"
+    "no mixing          90.50 ± 0.71    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
+    "manifold mixup     93.00 ± 1.41    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
+    "\n"
+    "Δ manifold mixup   +2.50 ± 6.35   +0.000 ± 0.000   +0.00 ± 0.00   +0.000 ± 0.000\n"
+    "\n"
+    "            The same at the temperature T, fitted on validation data\n"
+    "                              T              NLL          ECE %            Brier\n"
+    "────────────────────────────────────────────────────────────────────────────────\n"
+    "no mixing           1.60 ± 0.14    0.200 ± 0.000    2.00 ± 0.00    0.100 ± 0.000\n"
+    "manifold mixup      0.75 ± 0.07    0.200 ± 0.000    2.00 ± 0.00    0.100 ± 0.000\n"
+    "\n"
+    "Δ manifold mixup   -0.85 ± 1.91   +0.000 ± 0.000   +0.00 ± 0.00   +0.000 ± 0.000\n"
+    "\n"
+    "         Accuracy %, mean of strengths\n"
+    "                   Gaussian noise           FGSM\n"
+    "────────────────────────────────────────────────\n"
+    "no mixing            71.00 ± 1.41   50.50 ± 0.71\n"
+    "manifold mixup       80.50 ± 0.71   55.25 ± 0.35\n"
+    "\n"
+    "Δ manifold mixup     +9.50 ± 6.35   +4.75 ± 3.18\n"
+    "Δ: minus no mixing, ± half of its 95 % interval\n"
+    ""
+)
+GOLDEN_CLEAN = (
+    "                      Test scores, mean ± std over 2 seeds\n"
+    "                     accuracy %              NLL          ECE %            Brier\n"
+    "────────────────────────────────────────────────────────────────────────────────\n"
+    "no mixing          90.50 ± 0.71    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
+    "manifold mixup     90.50 ± 0.71    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
+    "\n"
+    "Δ manifold mixup   +0.00 ± 0.00   +0.000 ± 0.000   +0.00 ± 0.00   +0.000 ± 0.000\n"
+    "                Δ: minus no mixing, ± half of its 95 % interval\n"
+    ""
+)
+
 QUICK = ["--fast", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1"]
 
 
@@ -235,6 +274,37 @@ def test_a_folder_with_a_result_may_get_more_but_nothing_else(tmp_path):
         claim(tmp_path, {"config": ["x"]})
     with pytest.raises(ValueError, match="with other lines for b; take another"):
         claim(tmp_path, {"lines for b": ["c"]})
+
+
+def scored(accuracy, temperature=None, conditions=()):
+    scores = {"accuracy": accuracy, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04}
+    at_t = None if temperature is None else {**scores, "nll": 0.2, "ece": 0.02, "brier": 0.1}
+    rows = [{"family": family, "accuracy": value} for family, value in conditions]
+    return {"clean": scores, "temperature": temperature, "tempered": at_t, "conditions": rows}
+
+
+def shown(capsys, results):
+    _show(results, Path("comparison"))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    rest = next(i for i, line in enumerate(lines) if line.startswith("·"))
+    return "\n".join(line.rstrip() for line in lines[:rest])
+
+
+def test_the_terminal_shows_scores_as_trained_at_the_temperature_and_under_conditions(capsys):
+    def rows(value):
+        return [("clean", 0.9), ("FGSM", 0.5), ("FGSM", value - 0.2), ("Gaussian noise", value)]
+
+    results = {
+        "no mixing": [scored(0.9, 1.5, rows(0.7)), scored(0.91, 1.7, rows(0.72))],
+        "manifold mixup": [scored(0.92, 0.8, rows(0.8)), scored(0.94, 0.7, rows(0.81))],
+    }
+    assert shown(capsys, results) == GOLDEN
+
+
+def test_the_terminal_shows_what_there_is(capsys):
+    results = {arm: [scored(0.9), scored(0.91)] for arm in ("no mixing", "manifold mixup")}
+    assert shown(capsys, results) == GOLDEN_CLEAN
 
 
 def test_every_arm_has_a_folder_of_its_own(tmp_path):

@@ -7,8 +7,10 @@ from lightning_mmix.compare.findings import (
     clean_scores,
     family_scores,
     findings,
+    noise_scores,
     spectrum_scores,
     table,
+    tempered_scores,
 )
 
 CLEAN = {"accuracy": 0.9, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04, "smece": 0.06}
@@ -35,7 +37,7 @@ def test_clean_scores_are_in_percent_or_as_they_are():
 
 def test_calibration_scores_are_those_at_the_temperature_if_there_is_one():
     plain, at_t = {"gap %": 4, "smECE %": 6}, {"NLL at T": 0.15, "ECE % at T": 2.5}
-    expected = {**plain, "T": 1.5, **at_t, "smECE % at T": 3}
+    expected = {**plain, "T": 1.5, **at_t, "Brier at T": 0.075, "smECE % at T": 3}
     assert calibration_scores(run()) == pytest.approx(expected)
     assert calibration_scores(run(temperature=None)) == pytest.approx(plain)
 
@@ -43,9 +45,23 @@ def test_calibration_scores_are_those_at_the_temperature_if_there_is_one():
 def test_a_run_from_before_there_was_a_score_is_compared_without_it():
     earlier = run()
     del earlier["clean"]["smece"], earlier["tempered"]["smece"]
-    assert list(calibration_scores(earlier)) == ["gap %", "T", "NLL at T", "ECE % at T"]
+    assert list(calibration_scores(earlier)) == ["gap %", "T", "NLL at T", "ECE % at T", "Brier at T"]
     found = table({"a": [run()], "b": [earlier]}, calibration_scores)
     assert "smECE %" not in found["a"]
+
+
+def test_scores_at_the_temperature_are_those_of_the_clean_ones_with_it_before_them():
+    expected = {"T": 1.5, "NLL": 0.15, "ECE %": 2.5, "Brier": 0.075}
+    assert tempered_scores(run()) == pytest.approx(expected)
+    assert tempered_scores(run(temperature=None)) == {}
+
+
+def test_of_the_families_noise_and_fgsm_are_picked():
+    rows = [{"family": f, "accuracy": a} for f, a in (("zoom", 1), ("FGSM", 0.5), ("FGSM", 0.3))]
+    assert noise_scores(run(conditions=rows)) == pytest.approx({"FGSM": 40})
+    rows.append({"family": "Gaussian noise", "accuracy": 0.6})
+    assert list(noise_scores(run(conditions=rows))) == ["Gaussian noise", "FGSM"]
+    assert noise_scores(run()) == {}
 
 
 def test_a_family_is_scored_by_its_mean_over_the_strengths():
@@ -147,7 +163,8 @@ FULL = {
     for arm in ("plain", "mixup", "manifold")
 }
 CLEAN_LABELS = [
-    "accuracy", "NLL", "ECE", "Brier", "smECE", "NLL at T", "ECE at T", "smECE at T",
+    "accuracy", "NLL", "ECE", "Brier", "smECE",
+    "NLL at T", "ECE at T", "Brier at T", "smECE at T",
 ]  # fmt: skip
 ALL_LABELS = [
     *CLEAN_LABELS, "accuracy under zoom", "net largest", "net rest", "net effective rank",

@@ -26,3 +26,10 @@ def test_scores_are_shown_with_their_differences_from_the_first():
         "Δ manifold mixup   +2.00 ± 12.71   -0.350 ± 1.271\n"
         " Δ: minus no mixing, ± half of its 95 % interval"
     )
+
+
+def test_several_tables_need_one_line_that_explains_them():
+    scores = {"a": {"T": [1.5, 1.7]}, "b": {"T": [0.75, 0.8]}}
+    assert rendered(score_table(scores, explains=False)) == (
+        "               T\n────────────────\na    1.60 ± 0.14\nb    0.78 ± 0.04\n\nΔ b -0.83 ± 0.95"
+    )
