@@ -13,16 +13,8 @@ import lightning
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from lightning_mmix.compare.findings import (
-    Results,
-    clean_scores,
-    findings,
-    noise_scores,
-    table,
-    tempered_scores,
-)
+from lightning_mmix.compare.findings import Results, clean_scores, findings, table
 from lightning_mmix.compare.processes import (
     RunFailedError,
     Slot,
@@ -33,7 +25,7 @@ from lightning_mmix.compare.processes import (
 )
 from lightning_mmix.compare.report import write_report
 from lightning_mmix.compare.runs import Task, Way
-from lightning_mmix.compare.score_tables import score_table
+from lightning_mmix.compare.score_tables import score_table, score_tables
 from lightning_mmix.evaluation.robustness import Units
 from lightning_mmix.metrics.samples import Form
 
@@ -133,27 +125,13 @@ def _run(tasks: Sequence[Task], folder: Path, places: Sequence[Slot]) -> None:
 def _show(results: Results, folder: Path) -> None:
     console = Console()
     if all("clean" in run for runs in results.values() for run in runs):
-        for each in _tables(results):
+        for each in score_tables(results):
             console.print(each, "")
         for line in findings(results, brief=True):
             console.print(f"· {line}", highlight=False)
     else:
         console.print(score_table(table(results, lambda run: run["own"]), "What the module logs"))
     console.print(f"{folder / 'report.md'} has all of it", highlight=False)
-
-
-def _tables(results: Results) -> list[Table]:
-    """The scores as trained, at the temperature, and under conditions, as far as there are any."""
-    seeds = len(next(iter(results.values())))
-    kinds = [
-        (f"Test scores, mean ± std over {seeds} seeds", clean_scores),
-        ("The same at the temperature T, fitted on validation data", tempered_scores),
-        ("Accuracy %, mean of strengths", noise_scores),
-    ]
-    found = [(title, table(results, score)) for title, score in kinds]
-    shown = [(title, scores) for title, scores in found if any(scores.values())]
-    last = len(shown) - 1
-    return [score_table(s, title, explains=i == last) for i, (title, s) in enumerate(shown)]
 
 
 def _about(command: str, results: Results, places: Sequence[Slot]) -> Mapping[str, str]:

@@ -80,6 +80,7 @@ def _histories(results: Results) -> dict[str, dict[str, tuple[list[float], Tenso
     runs = [run for each in results.values() for run in each]
     histories: list[dict[str, Any]] = [run["history"] for run in runs]
     names = [name for name in histories[0] if all(name in history for history in histories)]
+    names.sort(key=lambda name: name.startswith("temperature/"))  # what the module logs first
     long = [n for n in names if all(len(history[n]["epoch"]) > 1 for history in histories)]
     return {
         name: {arm: _curve(each, name) for arm, each in results.items()}

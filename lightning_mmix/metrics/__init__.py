@@ -48,7 +48,6 @@ from lightning_mmix.metrics.spectrum import (
 )
 from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.metrics.temperature import (
-    Kept,
     Temperature,
     temperature_scaling,
     tempered,
@@ -63,7 +62,6 @@ __all__ = [
     "ClassSpectrum",
     "ClasswiseCalibrationError",
     "Form",
-    "Kept",
     "MixedAccuracy",
     "Moments",
     "NegativeLogLikelihood",

@@ -10,7 +10,7 @@ from lightning_mmix.training.check import Check, check
 from lightning_mmix.training.mixin import ManifoldMixupMixin
 from lightning_mmix.training.module import ManifoldMixupClassifier, sgd
 from lightning_mmix.training.monitor import CalibrationMonitor
-from lightning_mmix.training.scaling import TemperatureScaling
+from lightning_mmix.training.temperature.scaling import TemperatureScaling
 
 __all__ = [
     "CalibrationMonitor",

@@ -24,8 +24,8 @@ from lightning_mmix.metrics.classification import (
 )
 from lightning_mmix.training.callback import ManifoldMixup
 from lightning_mmix.training.mixin import ManifoldMixupMixin, mixes_loss
-from lightning_mmix.training.scaling import TemperatureScaling, scalings_of
-from lightning_mmix.training.tempered import Tempered
+from lightning_mmix.training.temperature.scaling import TemperatureScaling, scalings_of
+from lightning_mmix.training.temperature.tempered import Tempered
 
 
 def sgd(params: Any) -> Optimizer:

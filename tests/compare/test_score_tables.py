@@ -29,7 +29,12 @@ def test_scores_are_shown_with_their_differences_from_the_first():
 
 
 def test_several_tables_need_one_line_that_explains_them():
-    scores = {"a": {"T": [1.5, 1.7]}, "b": {"T": [0.75, 0.8]}}
+    scores = {"a": {"T": [1.5, 1.7]}, "b": {"T": [0.75, 0.75]}}
     assert rendered(score_table(scores, explains=False)) == (
-        "               T\n────────────────\na    1.60 ± 0.14\nb    0.78 ± 0.04\n\nΔ b -0.83 ± 0.95"
+        "                 T\n"
+        "──────────────────\n"
+        "a      1.60 ± 0.14\n"
+        "b      0.75 ± 0.00\n"
+        "\n"
+        "Δ b   -0.85 ± 1.27"
     )

@@ -14,6 +14,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from fitting import Net, batches, loader, trainer
+from jsonargparse import ArgumentParser
 from lightning.pytorch.callbacks import (
     EMAWeightAveraging,
     LambdaCallback,
@@ -216,16 +217,16 @@ def test_averaged_weights_have_their_own(tmp_path, averaging, kwargs, first):
 
 
 def test_a_resumed_fit_ends_with_the_same_bit_for_bit(tmp_path):
-    def run(path=None):
+    def run(folder, path=None):
         module, scaling = Validated(), TemperatureScaling()
         module.net[2].p = 0.0
-        one = trainer(scaling, saving(tmp_path), max_epochs=4, enable_checkpointing=True)
+        one = trainer(scaling, saving(tmp_path / folder), max_epochs=4, enable_checkpointing=True)
         one.fit(module, loader(batches(4)), loader(VALID), ckpt_path=path)
         return asdict(scaling.temperature_)
 
-    whole = run()
-    assert run(tmp_path / "step=8.ckpt") == whole
-    assert run(tmp_path / "step=16.ckpt") == whole  # nothing is left to train
+    whole = run("whole")
+    assert run("half", tmp_path / "whole" / "step=8.ckpt") == whole
+    assert run("done", tmp_path / "whole" / "step=16.ckpt") == whole  # nothing is left to train
 
 
 Out = namedtuple("Out", ["hidden", "scores"])
@@ -401,6 +402,21 @@ def test_a_network_that_came_to_nan_goes_on_training():
         one = fitted(scaling, module=module, max_epochs=2)
     assert one.state.finished
     assert scaling.temperature_ is None
+
+
+def test_it_comes_from_yaml():
+    parser = ArgumentParser()
+    parser.add_subclass_arguments(L.Callback, "callback")
+    made = parser.parse_string(
+        """
+        callback:
+          class_path: lightning_mmix.TemperatureScaling
+          init_args: {apply: true, form: probabilities, target: 1, output: probs}
+        """
+    )
+    scaling = parser.instantiate_classes(made).callback
+    assert type(scaling) is TemperatureScaling
+    assert scaling.apply
 
 
 def classifier(**kwargs):

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
+from torch.nn.parameter import is_lazy
 
 from lightning_mmix.batches.roles import first_loader, num_unrepeated
 from lightning_mmix.cuts.snapshot import same_randomness
@@ -13,8 +14,8 @@ from lightning_mmix.metrics.doubts import are_log_probabilities, look
 from lightning_mmix.metrics.samples import is_binary
 from lightning_mmix.metrics.temperature import Kept, Temperature
 from lightning_mmix.pairing.refusals import told_of
-from lightning_mmix.training.dividing import Place
 from lightning_mmix.training.host import TrainerHost
+from lightning_mmix.training.temperature.dividing import Place
 from lightning_mmix.training.visits import total_of
 
 
@@ -125,6 +126,7 @@ class Fitting:
 
 def weights_of(module: LightningModule) -> bytes:
     """Bytes that stand for a module's weights: sums of the parameters of this process."""
-    own = [getattr(p, "to_local", lambda p=p: p)() for p in module.parameters()]
+    made = [p for p in module.parameters() if not is_lazy(p)]
+    own = [getattr(p, "to_local", lambda p=p: p)() for p in made]
     sums = [each.detach().float().sum().cpu() for each in own if each.layout is torch.strided]
     return torch.stack(sums).numpy().tobytes() if sums else b""

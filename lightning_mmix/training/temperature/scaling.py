@@ -13,10 +13,10 @@ from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.samples import Form
 from lightning_mmix.metrics.temperature import Temperature
-from lightning_mmix.training.dividing import DividedForward, Place
-from lightning_mmix.training.fitting import Fitting, weights_of
 from lightning_mmix.training.host import TrainerHost
-from lightning_mmix.training.tempered import Tempered
+from lightning_mmix.training.temperature.dividing import DividedForward, Place
+from lightning_mmix.training.temperature.fitting import Fitting, weights_of
+from lightning_mmix.training.temperature.tempered import Tempered
 from lightning_mmix.training.visits import show, total_of
 
 
