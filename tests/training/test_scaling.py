@@ -216,6 +216,7 @@ def test_averaged_weights_have_their_own(tmp_path, averaging, kwargs, first):
     assert pytest.approx(by_hand(one.model)[0], rel=1e-6) == scaling.temperature_.T
 
 
+@pytest.mark.filterwarnings("ignore:The dirpath has changed")
 def test_a_resumed_fit_ends_with_the_same_bit_for_bit(tmp_path):
     def run(folder, path=None):
         module, scaling = Validated(), TemperatureScaling()
