@@ -22,6 +22,7 @@ from lightning_mmix.evaluation.standard import Clean, standard_conditions
 from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.metrics.temperature import Kept, tempered
 from lightning_mmix.training.host import TrainerHost
+from lightning_mmix.training.temperature.scaling import scalings_of
 from lightning_mmix.training.visits import has, stage_of, total_of, visited
 
 _INTERPOLATED = 4  # batches
@@ -50,7 +51,7 @@ def measure(
         ``clean``, ``tempered``, ``temperature``, ``bins``, ``spectrum``, ``interpolation`` and
         ``conditions``; otherwise the reason, as ``unmeasured``.
     """
-    run, stage = partial(visited, trainer, model, data), stage_of(model, data)
+    run, stage = partial(_visited_as_trained, trainer, model, data), stage_of(model, data)
     collected = _Collected(instructions.predictor(model))
     if stage == "test" and has(model, data, "validation"):
         run("validate", collected.visit)
@@ -64,6 +65,18 @@ def measure(
     run(stage, stressed.visit)
     rows = [asdict(row) for row in stressed.evaluation.rows()]
     return {**found, **look.found(), "conditions": rows}
+
+
+def _visited_as_trained(trainer: Trainer, *which: Any) -> dict[str, float]:
+    """:func:`visited`, with no logits divided: scores as trained stand beside those at T."""
+    divides = [scaling for scaling in scalings_of(trainer) if scaling.apply]
+    try:
+        for scaling in divides:
+            scaling.apply = False
+        return visited(trainer, *which)
+    finally:
+        for scaling in divides:
+            scaling.apply = True
 
 
 class _Collected:

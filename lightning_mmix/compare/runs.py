@@ -24,7 +24,6 @@ from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.compare.measurement import measure
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
-from lightning_mmix.training.temperature.scaling import scalings_of
 from lightning_mmix.training.visits import stage_of
 
 TASK, RESULT = "task.json", "result.json"
@@ -100,8 +99,6 @@ class _RunCLI(LightningCLI):
         if not trainer.state.finished:
             raise SystemExit("interrupted")
         trainer.loggers = own
-        for scaling in scalings_of(trainer):  # both are measured: as trained, and at a temperature
-            scaling.apply = False
         found = measure(trainer, model, data, Instructions(**task.measuring))
         seconds = {"training": trained - started, "measuring": time.perf_counter() - trained}
         return {**found, "history": history.curves(), "seconds": seconds}

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from fitting import Net, batches, loader, trainer
 from torch import nn
 
-from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier
+from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, TemperatureScaling
 from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.compare.measurement import measure
 from lightning_mmix.evaluation.boundaries import interpolate_between
@@ -73,6 +73,17 @@ def after_fit(request):
     module, data, one = MODULES[request.param](), Both(), trainer()
     one.fit(module, datamodule=data)
     return module, measure(one, module, data, Instructions(fast=True, samples=0))
+
+
+def test_it_is_measured_as_trained_also_where_a_callback_divides_the_logits():
+    torch.manual_seed(0)
+    module, data, scaling = Measured(), Both(), TemperatureScaling(apply=True)
+    one = trainer(scaling)
+    one.fit(module, datamodule=data)
+    found = measure(one, module, data, Instructions(fast=True, samples=0))
+    assert found["clean"] == pytest.approx(scores(*predictions(module, TEST)))
+    assert found["temperature"] == pytest.approx(scaling.temperature_.T, rel=1e-6)
+    assert scaling.apply
 
 
 def predictions(module, data):
