@@ -33,6 +33,8 @@ class ManifoldMixupMixin(LightningModule):
         criterion: Takes prediction and target and returns the loss.
 
     Example:
+        >>> import torch
+        >>> from torch import nn
         >>> class Net(ManifoldMixupMixin):
         ...     def __init__(self):
         ...         super().__init__()
