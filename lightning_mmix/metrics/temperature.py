@@ -100,6 +100,15 @@ class Temperature:
     nll_at_T: float  # noqa: N815 - the letter of the paper
     ece_at_T: float  # noqa: N815
 
+    @property
+    def is_unbounded(self) -> bool:
+        """Whether a lower T would fit ever better, as where every prediction is right."""
+        return self.T < 1.01 * _COLDEST
+
+    def left_out(self) -> "Temperature":
+        """The same data with T = 1."""
+        return Temperature(1.0, self.samples, self.nll, self.ece, self.nll, self.ece)
+
 
 class Kept:
     """Predictions of many batches, kept on the CPU to fit a temperature to.

@@ -183,6 +183,20 @@ def a_temperature_has_nothing_to_go_by():
 
 
 @row(
+    "no temperature was fitted in a validation, since all its predictions are right, so that any "
+    "lower T fits better; T is 1; this is said once",
+    "validates with more data, or leaves it at that",
+    UserWarning,
+)
+def a_temperature_has_no_error_to_go_by():
+    class Sure(Validated):
+        def forward(self, x):
+            return self.net(x) + 99 * F.one_hot(Y, 5)
+
+    scaled(Sure(), data=[(X, Y)])
+
+
+@row(
     "TemperatureScaling is to divide logits (apply=True), but no temperature of these weights is "
     "known; fit first, or give as ckpt_path a checkpoint that a fit with it saved after a "
     "validation",

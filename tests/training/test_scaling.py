@@ -405,6 +405,22 @@ def test_a_network_that_came_to_nan_goes_on_training():
     assert scaling.temperature_ is None
 
 
+def test_where_every_prediction_is_right_nothing_is_scaled():
+    class Sure(Validated):
+        def forward(self, x):
+            return super().forward(x) + 20 * F.one_hot(torch.arange(len(x)) % 5, 5)
+
+    scaling = TemperatureScaling(apply=True)
+    right = [(x, torch.arange(len(x)) % 5) for x, _ in VALID]
+    with pytest.warns(UserWarning, match="all its predictions are right"):
+        one = trainer(scaling)
+        one.fit(Sure(), loader(right), loader(right))
+    found = scaling.temperature_
+    assert (found.T, found.samples) == (1.0, 21)
+    assert (found.nll_at_T, found.ece_at_T) == (found.nll, found.ece)
+    one.predict(one.model, loader(TEST))
+
+
 def test_it_comes_from_yaml():
     parser = ArgumentParser()
     parser.add_subclass_arguments(L.Callback, "callback")

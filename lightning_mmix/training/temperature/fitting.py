@@ -91,6 +91,9 @@ class Fitting:
         found = self._kept.fit(total)
         if found is None:
             self.problem = "no label counts, or a prediction is NaN"
+        elif found.is_unbounded:
+            self.problem = "all its predictions are right, so that any lower T fits better; T is 1"
+            return found.left_out()
         return found
 
     def _add(self, batch: Any, batch_idx: int) -> None:

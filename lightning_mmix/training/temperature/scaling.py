@@ -217,8 +217,9 @@ class TemperatureScaling(Callback):
         self._fitting = None
         self._weights, self._place = fitting.weights, fitting.place
         self._settle(pl_module, fitting.temperature())
-        if self.temperature_ is None:
+        if fitting.problem:
             self._tell(trainer, pl_module, fitting.problem)
+        if self.temperature_ is None:
             return {}
         return {f"temperature/{name}": float(v) for name, v in asdict(self.temperature_).items()}
 
