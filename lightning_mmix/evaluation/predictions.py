@@ -19,7 +19,7 @@ from lightning_mmix.core.trees import (
 )
 from lightning_mmix.cuts.calls import NoForwardError, call, ways
 from lightning_mmix.metrics.samples import Form, counted, fitted, refuse_no_labels, samples
-from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.pairing.refusals import told_of
 
 

@@ -28,6 +28,7 @@ from lightning_mmix.metrics.classwise import (
 )
 from lightning_mmix.metrics.samples import Form, log_probabilities
 from lightning_mmix.metrics.scores import (
+    Tally,
     brier_sum,
     correct_sum,
     nll_sum,
@@ -46,7 +47,6 @@ from lightning_mmix.metrics.spectrum import (
     singular_values,
     spectrum_statistic,
 )
-from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.metrics.temperature import (
     Temperature,
     temperature_scaling,

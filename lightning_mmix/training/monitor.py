@@ -16,8 +16,8 @@ from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.samples import Form
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.metrics.spectrum import Statistic, spectrum_statistic
-from lightning_mmix.metrics.tally import Tally
 
 _SCORES = ("accuracy", "nll", "brier", "ece", "smece", "mce", "gap")
 

@@ -13,7 +13,7 @@ from lightning_mmix.engine.engine import Engine
 from lightning_mmix.engine.settings import Settings
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.doubts import likely_form
-from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.pairing.refusals import told_of
 from lightning_mmix.training.host import TrainerHost
 from lightning_mmix.training.progress import share_done

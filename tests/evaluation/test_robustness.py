@@ -26,7 +26,7 @@ from lightning_mmix.evaluation.distortions import (
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.evaluation.robustness import Evaluation, Row, Units, evaluate
 from lightning_mmix.evaluation.standard import Clean, GaussianNoise
-from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.metrics.scores import Tally
 
 UNITS = Units(-1.0, 3.0, mean=(0.5, 1.5), std=(2.0, 0.25))
 MEAN, STD = (torch.tensor(v)[:, None, None] for v in (UNITS.mean, UNITS.std))

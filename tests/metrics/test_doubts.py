@@ -12,8 +12,8 @@ from lightning_mmix.metrics.classification import (
     NegativeLogLikelihood,
 )
 from lightning_mmix.metrics.doubts import look
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.metrics.smooth import SmoothCalibrationError
-from lightning_mmix.metrics.tally import Tally
 
 LOGITS, TARGET = (
     torch.randn(7, 4, generator=torch.Generator().manual_seed(1)),

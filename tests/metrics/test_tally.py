@@ -11,8 +11,8 @@ from lightning_mmix.metrics.classification import (
     CalibrationError,
     NegativeLogLikelihood,
 )
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.metrics.smooth import SmoothCalibrationError
-from lightning_mmix.metrics.tally import Tally
 
 GENERATOR = torch.Generator().manual_seed(3)
 TARGET = torch.arange(23) % 4

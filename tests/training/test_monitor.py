@@ -20,8 +20,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from lightning_mmix import ManifoldMixup
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.metrics.spectrum import ClassSpectrum, spectrum_statistic
-from lightning_mmix.metrics.tally import Tally
 from lightning_mmix.training.monitor import CalibrationMonitor
 
 SCORES = ("accuracy", "nll", "brier", "ece", "smece", "mce", "gap")
