@@ -54,9 +54,13 @@ def family_scores(run: Run) -> dict[str, float]:
 
 
 def noise_scores(run: Run) -> dict[str, float]:
-    """Those of :func:`family_scores` that most data have: under noise, and under FGSM."""
-    found = family_scores(run)
-    return {name: found[name] for name in ("Gaussian noise", "FGSM") if name in found}
+    """Accuracy in percent under noise and under FGSM, of the two weakest strengths each."""
+    found = {}
+    for family, name in (("Gaussian noise", "noise"), ("FGSM", "FGSM")):
+        rows = [row for row in run["conditions"] if row["family"] == family]
+        for row in sorted(rows, key=lambda row: float(row["strength"]))[:2]:
+            found[f"{name} {row['strength']:.2g}"] = 100 * float(row["accuracy"])
+    return found
 
 
 def spectrum_scores(run: Run) -> dict[str, float]:

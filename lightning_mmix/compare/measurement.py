@@ -1,5 +1,6 @@
 """The measurement of a trained classifier: all scores, by way of its Trainer's own loops."""
 
+import math
 import sys
 from contextlib import suppress
 from dataclasses import asdict
@@ -19,7 +20,7 @@ from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.evaluation.robustness import Evaluation, Units
 from lightning_mmix.evaluation.standard import Clean, standard_conditions
-from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.metrics.temperature import Kept, tempered
 from lightning_mmix.training.host import TrainerHost
 from lightning_mmix.training.temperature.scaling import scalings_of
@@ -112,6 +113,7 @@ class _Look:
         self._spectra: Spectra | None = None
         self._paths: dict[str, list[Interpolation]] = {}
         self._low, self._high = float("inf"), float("-inf")
+        self._sums = torch.zeros(3, dtype=torch.float64)  # of inputs: how many, x and x²
         self._kind, self._channels = "other", 1  # or images, or values
         self._unperturbed = ""  # why inputs were left as they are
 
@@ -140,8 +142,8 @@ class _Look:
         low, high = self._range()
         if self._kind != "other" and low < high:
             units = Units(low, high, how.mean, how.std)
-            is_image = self._kind == "images"
-            conditions = standard_conditions((low, high), images=is_image, fast=how.fast)
+            taken: Any = {"images": self._kind == "images", "fast": how.fast, "std": self._std()}
+            conditions = standard_conditions((low, high), **taken)
         return Evaluation(self._predictor, list(filter(self._allows, conditions)), units=units)
 
     def found(self) -> dict[str, Any]:
@@ -187,6 +189,8 @@ class _Look:
         data = Units(float("-inf"), float("inf"), self._how.mean, self._how.std).of_data(x)
         self._low = min(self._low, float(data.min()))
         self._high = max(self._high, float(data.max()))
+        wide = data.detach().cpu().double()
+        self._sums += torch.stack([wide.new_tensor(wide.numel()), wide.sum(), wide.square().sum()])
 
     def _interpolate(self, batch: Any, layers: list[str]) -> None:
         inputs = [] if self._kind == "other" else [INPUT]
@@ -201,6 +205,15 @@ class _Look:
         low, high = -float(ends[0]), float(ends[1])
         how = self._how
         return (low if how.low is None else how.low, high if how.high is None else how.high)
+
+    def _std(self) -> float:
+        count, first, second = total_of(self._trainer)(self._sums).tolist()
+        is_said = self._how.low is not None or self._how.high is not None
+        # images fill their range, and of a range that is said nothing is an outlier
+        if is_said or self._kind == "images":
+            return math.inf
+        std = math.sqrt(max(second / count - (first / count) ** 2, 0.0))
+        return float(f"{std:.2g}")  # for strengths that can be read
 
     def _allows(self, condition: Condition) -> bool:
         return self._channels in (1, 3) or getattr(condition, "kind", None) != "jpeg"

@@ -21,7 +21,7 @@ def score_tables(results: Results) -> list[Table]:
     kinds = [
         (f"Test scores, mean ± std over {seeds} seeds", clean_scores),
         ("The same at the temperature T, fitted on validation data", tempered_scores),
-        ("Accuracy %, mean of strengths", noise_scores),
+        ("Accuracy %, the weakest noise and attacks", noise_scores),
     ]
     found = [(title, table(results, score)) for title, score in kinds]
     shown = [(title, scores) for title, scores in found if any(scores.values())]

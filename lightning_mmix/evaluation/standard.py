@@ -21,14 +21,17 @@ from lightning_mmix.evaluation.condition import (
 from lightning_mmix.evaluation.distortions import Corruption, Kind, Rotation, Shear, Zoom
 
 
-def standard_conditions(bounds: Bounds, *, images: bool, fast: bool = False) -> list[Condition]:
+def standard_conditions(
+    bounds: Bounds, *, images: bool, fast: bool = False, std: float = math.inf
+) -> list[Condition]:
     """The conditions of a report, the clean data first, each family from weak to strong.
 
     Args:
         bounds: The least and the largest value of the data; each ε and deviation is a multiple
-            of the distance between them.
+            of the distance between them, or of four standard deviations if that is less.
         images: Whether the data are images, which can be distorted too.
         fast: Whether a handful of them will do.
+        std: The standard deviation of the data, if outliers may make their range a wide one.
 
     Raises:
         ValueError: If ``bounds`` are no range.
@@ -38,8 +41,8 @@ def standard_conditions(bounds: Bounds, *, images: bool, fast: bool = False) -> 
         ['clean', 'FGSM 0.01', 'FGSM 0.03', 'FGSM 0.1', 'rotation ±20°', 'rotation ±40°']
     """
     low, high = bounds
-    extent = high - low
-    expect(0 < extent < math.inf, "finite bounds (low, high) with low < high", bounds)
+    expect(0 < high - low < math.inf, "finite bounds (low, high) with low < high", bounds)
+    extent = min(high - low, 4 * std)
     if fast:
         few = [FGSM(extent * eps) for eps in (0.01, 0.03, 0.1)]
         return [Clean(), *few, *(Rotation(degrees) for degrees in (20, 40) if images)]

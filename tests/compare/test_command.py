@@ -53,14 +53,14 @@ GOLDEN = (
     "\n"
     "Δ manifold mixup   -0.85 ± 1.91   +0.000 ± 0.000   +0.00 ± 0.00   +0.000 ± 0.000\n"
     "\n"
-    "         Accuracy %, mean of strengths\n"
-    "                   Gaussian noise           FGSM\n"
-    "────────────────────────────────────────────────\n"
-    "no mixing            71.00 ± 1.41   50.50 ± 0.71\n"
-    "manifold mixup       80.50 ± 0.71   55.25 ± 0.35\n"
+    "          Accuracy %, the weakest noise and attacks\n"
+    "                     noise 0.05       FGSM 0.1       FGSM 0.3\n"
+    "─────────────────────────────────────────────────────────────\n"
+    "no mixing          71.00 ± 1.41   50.00 ± 0.00   51.00 ± 1.41\n"
+    "manifold mixup     80.50 ± 0.71   50.00 ± 0.00   60.50 ± 0.71\n"
     "\n"
-    "Δ manifold mixup     +9.50 ± 6.35   +4.75 ± 3.18\n"
-    "Δ: minus no mixing, ± half of its 95 % interval\n"
+    "Δ manifold mixup   +9.50 ± 6.35   +0.00 ± 0.00   +9.50 ± 6.35\n"
+    "       Δ: minus no mixing, ± half of its 95 % interval\n"
     ""
 )
 GOLDEN_CLEAN = (
@@ -212,10 +212,10 @@ def test_the_ways_take_from_the_config_what_it_says():
     assert ways_of(Net()) == {
         "none": [(0, "auto", None)],
         "input": [(1.0, ["input"], None)],
-        "manifold": [(2.0, "auto", None)],
+        "manifold": [(1.0, "auto", None)],
         "config": [],
     }
-    own = ManifoldMixup(0.4, ["net.0"], target="label")
+    own = ManifoldMixup(0.4, ["net.0"], target="label", stop=1.0)
     assert ways_of(Net(), own) == {
         "none": [(0, "auto", "label")],
         "input": [(1.0, ["input"], "label")],
@@ -226,10 +226,10 @@ def test_the_ways_take_from_the_config_what_it_says():
 
 @pytest.mark.filterwarnings("ignore:.*GPU available")
 def test_a_module_that_brings_its_mixing_is_trained_with_it():
-    module = ManifoldMixupClassifier(nn.Linear(4, 5), 5, alpha=0.3, layers=["net"])
+    module = ManifoldMixupClassifier(nn.Linear(4, 5), 5, alpha=0.3, layers=["net"], stop=1.0)
     assert ways_of(module)["manifold"] == [(0.3, ["net"], None)]
     plain = ManifoldMixupClassifier(nn.Linear(4, 5), 5, alpha=0)
-    assert ways_of(plain)["manifold"] == [(2.0, "auto", None)]
+    assert ways_of(plain)["manifold"] == [(1.0, "auto", None)]
     assert ways_of(plain)["none"] == [(0, "auto", None)]
 
 
@@ -279,7 +279,7 @@ def test_a_folder_with_a_result_may_get_more_but_nothing_else(tmp_path):
 def scored(accuracy, temperature=None, conditions=()):
     scores = {"accuracy": accuracy, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04}
     at_t = None if temperature is None else {**scores, "nll": 0.2, "ece": 0.02, "brier": 0.1}
-    rows = [{"family": family, "accuracy": value} for family, value in conditions]
+    rows = [{"family": f, "strength": s, "accuracy": value} for f, s, value in conditions]
     return {"clean": scores, "temperature": temperature, "tempered": at_t, "conditions": rows}
 
 
@@ -293,7 +293,8 @@ def shown(capsys, results):
 
 def test_the_terminal_shows_scores_as_trained_at_the_temperature_and_under_conditions(capsys):
     def rows(value):
-        return [("clean", 0.9), ("FGSM", 0.5), ("FGSM", value - 0.2), ("Gaussian noise", value)]
+        fgsm = [("FGSM", 0.1, 0.5), ("FGSM", 0.3, value - 0.2)]
+        return [("clean", 0, 0.9), *fgsm, ("Gaussian noise", 0.05, value)]
 
     results = {
         "no mixing": [scored(0.9, 1.5, rows(0.7)), scored(0.91, 1.7, rows(0.72))],

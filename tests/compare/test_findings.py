@@ -45,7 +45,13 @@ def test_calibration_scores_are_those_at_the_temperature_if_there_is_one():
 def test_a_run_from_before_there_was_a_score_is_compared_without_it():
     earlier = run()
     del earlier["clean"]["smece"], earlier["tempered"]["smece"]
-    assert list(calibration_scores(earlier)) == ["gap %", "T", "NLL at T", "ECE % at T", "Brier at T"]
+    assert list(calibration_scores(earlier)) == [
+        "gap %",
+        "T",
+        "NLL at T",
+        "ECE % at T",
+        "Brier at T",
+    ]
     found = table({"a": [run()], "b": [earlier]}, calibration_scores)
     assert "smECE %" not in found["a"]
 
@@ -56,11 +62,12 @@ def test_scores_at_the_temperature_are_those_of_the_clean_ones_with_it_before_th
     assert tempered_scores(run(temperature=None)) == {}
 
 
-def test_of_the_families_noise_and_fgsm_are_picked():
-    rows = [{"family": f, "accuracy": a} for f, a in (("zoom", 1), ("FGSM", 0.5), ("FGSM", 0.3))]
-    assert noise_scores(run(conditions=rows)) == pytest.approx({"FGSM": 40})
-    rows.append({"family": "Gaussian noise", "accuracy": 0.6})
-    assert list(noise_scores(run(conditions=rows))) == ["Gaussian noise", "FGSM"]
+def test_of_noise_and_fgsm_the_two_weakest_are_picked():
+    of = [("zoom", 0.6, 1), ("FGSM", 0.125, 0.5), ("FGSM", 0.03, 0.7), ("FGSM", 0.5, 0.3)]
+    rows = [{"family": f, "strength": s, "accuracy": a} for f, s, a in of]
+    assert noise_scores(run(conditions=rows)) == pytest.approx({"FGSM 0.03": 70, "FGSM 0.12": 50})
+    rows.append({"family": "Gaussian noise", "strength": 0.2, "accuracy": 0.6})
+    assert list(noise_scores(run(conditions=rows))) == ["noise 0.2", "FGSM 0.03", "FGSM 0.12"]
     assert noise_scores(run()) == {}
 
 

@@ -17,7 +17,7 @@ from lightning_mmix.compare.measurement import measure
 from lightning_mmix.evaluation.boundaries import interpolate_between
 from lightning_mmix.evaluation.robustness import Units, evaluate
 from lightning_mmix.evaluation.standard import standard_conditions
-from lightning_mmix.metrics.tally import Tally
+from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.metrics.temperature import temperature_scaling, tempered
 from lightning_mmix.training.visits import has, visited
 
@@ -61,7 +61,7 @@ def measured(module, data, **instructions):
 
 
 MODULES = {
-    "classifier": lambda: ManifoldMixupClassifier(Net().net, 5, layers=["net.0"]),
+    "classifier": lambda: ManifoldMixupClassifier(Net().net, 5, layers=["net.0"], stop=1.0),
     "module": Measured,
 }
 
@@ -119,8 +119,9 @@ def test_the_scores_are_those_of_the_test_data(after_fit):
 def test_the_conditions_are_those_of_direct_evaluation(after_fit):
     module, found = after_fit
     x = torch.cat([x for x, _ in TEST])
-    low, high = float(x.min()), float(x.max())
-    conditions = standard_conditions((low, high), images=False, fast=True)
+    low, high, std = float(x.min()), float(x.max()), float(f"{x.std(correction=0):.2g}")
+    assert 4 * std < high - low
+    conditions = standard_conditions((low, high), images=False, fast=True, std=std)
     rows = evaluate(module, TEST, conditions, units=Units(low, high), progress=False)
     assert found["conditions"] == [asdict(row) for row in rows]
 
@@ -181,10 +182,10 @@ def test_data_are_measured_in_their_units_and_their_range():
     module, how = Measured(), {"mean": (1.0, 2.0, 3.0, 4.0), "std": 0.5}
     found = measured(module, Both(), **how)
     data = torch.cat([x for x, _ in TEST]) * 0.5 + torch.tensor(how["mean"])
-    low, high = float(data.min()), float(data.max())
+    low, high, std = float(data.min()), float(data.max()), float(f"{data.std(correction=0):.2g}")
     assert low < 0
     assert high > 1
-    conditions = standard_conditions((low, high), images=False, fast=True)
+    conditions = standard_conditions((low, high), images=False, fast=True, std=std)
     rows = evaluate(module, TEST, conditions, units=Units(low, high, **how), progress=False)
     assert found["conditions"] == [asdict(row) for row in rows]
 
@@ -329,7 +330,7 @@ def test_it_is_told_where_a_batch_holds_what():
         assert one["nll"] == pytest.approx(other["nll"], rel=1e-4)
 
 
-@pytest.mark.parametrize("mixing", [[], [ManifoldMixup(layers=["net.1"])]])
+@pytest.mark.parametrize("mixing", [[], [ManifoldMixup(layers=["net.1"], stop=1.0)]])
 def test_module_and_trainer_are_left_as_they_were(mixing):
     module, one = Measured(), trainer(*mixing)
     one.fit(module, datamodule=Both())

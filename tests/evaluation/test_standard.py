@@ -208,6 +208,14 @@ def test_the_standard_strengths_grow_with_the_range():
         assert b.strength == pytest.approx(ratio * a.strength)
 
 
+def test_outliers_do_not_make_the_standard_strengths_strong():
+    wide = standard_conditions((-9, 11), images=False, std=1.0)
+    assert wide == standard_conditions((0, 4), images=False)
+    assert standard_conditions((0, 1), images=False, std=1.0) == standard_conditions(
+        (0, 1), images=False
+    )
+
+
 def test_the_standard_conditions_of_an_empty_range_are_refused():
     with pytest.raises(ValueError, match=r"expected finite bounds .* but got \(1, 1\)"):
         standard_conditions((1, 1), images=False)
