@@ -30,7 +30,7 @@ def run(fabric: Fabric, data: Digits, epochs: int, out: Path | None) -> None:
         if out is not None and out.exists():
             fabric.load(out, state)
         for epoch in range(state["epoch"], epochs):
-            mixer.set_epoch(epoch)
+            mixer.set_epoch(epoch, of=epochs)
             for x, y in loader:
                 optimizer.zero_grad()
                 with mixer(x, y) as target:

@@ -120,7 +120,7 @@ def fit(net: Net, data: TensorDataset, layers: list[str], seed: int) -> None:
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
-        callbacks=[ManifoldMixup(ALPHA, layers, seed=seed)] if layers else [],
+        callbacks=[ManifoldMixup(ALPHA, layers, stop=1.0, seed=seed)] if layers else [],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

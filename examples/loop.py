@@ -23,7 +23,7 @@ def train(model: nn.Module, data: Digits, epochs: int, seed: int) -> None:
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
     with Mixer(model, seed=seed) as mixer:
         for epoch in range(epochs):
-            mixer.set_epoch(epoch)
+            mixer.set_epoch(epoch, of=epochs)
             for x, y in loader:
                 optimizer.zero_grad()
                 with mixer(x, y) as target:

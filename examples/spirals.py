@@ -150,7 +150,7 @@ def trained(data: TensorDataset, layers: list[str], steps: int, seed: int) -> Ne
     trainer = Trainer(
         max_epochs=1,
         accelerator="cpu",
-        callbacks=[ManifoldMixup(ALPHA, layers, seed=seed)] if layers else [],
+        callbacks=[ManifoldMixup(ALPHA, layers, stop=1.0, seed=seed)] if layers else [],
         logger=False,
         enable_checkpointing=False,
         enable_progress_bar=False,

@@ -70,7 +70,7 @@ class Naively(L.Callback):
 
 def assert_naive(module, batch, targets, steps=4, atol=1e-10, **kwargs):
     """Fit a module on one batch time and again, until every layer had its turn; judge each step."""
-    mixup = ManifoldMixup(seed=0, **kwargs)
+    mixup = ManifoldMixup(stop=1.0, seed=0, **kwargs)
     naively = Naively(mixup, copy.deepcopy(batch), targets, atol)
     fit(module, mixup, naively, data=[copy.deepcopy(batch) for _ in range(steps)])
     assert naively.layers == set(mixup.layers_)

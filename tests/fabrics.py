@@ -72,7 +72,7 @@ def by_trainer(name):
             return sgd(self)
 
     trained, keep = make(Trained), Keep()
-    mixup = ManifoldMixup(seed=SEED, **settings)
+    mixup = ManifoldMixup(stop=1.0, seed=SEED, **settings)
     kwargs = {"devices": 2, "use_distributed_sampler": False, "max_epochs": EPOCHS}
     strategy = DDPStrategy(process_group_backend="gloo")
     accumulated = {"accumulate_grad_batches": every}

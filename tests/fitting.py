@@ -48,7 +48,7 @@ class InFront(ManifoldMixupMixin, Net):
         return self.loss
 
     def configure_mixup(self):
-        return ManifoldMixup(layers=["net.0"])
+        return ManifoldMixup(layers=["net.0"], stop=1.0)
 
 
 def batches(count=1, size=6):

@@ -236,7 +236,8 @@ def fit(name, launcher, folder):
             start_method=METHODS[launcher], process_group_backend="gloo", **options
         )
     torch.manual_seed(1)
-    mixups = [] if mixup is None else [ManifoldMixup(**mixup)]
+    # to the end, unless it has a schedule
+    mixups = [] if mixup is None else [ManifoldMixup(**{"stop": 1.0, **mixup})]
     kwargs = {"precision": "64-true", "devices": 2, "use_distributed_sampler": False, **kwargs}
     trained = trainer(*mixups, Keep(folder / name), strategy=strategy, **kwargs)
     trained.fit(module(), data)
@@ -254,7 +255,7 @@ def shard_by_hand(folder):
     )
     optimizer, gates = torch.optim.SGD(model.parameters(), lr=0.1), Gates(model, ["0"])
     for i, (x, y) in enumerate(EVEN.of_rank(rank)):
-        plan = draw(Recipe(2.0, {"input": 1, "net.0": 1}), 6, seed=0, batch_idx=i, rank=rank)
+        plan = draw(Recipe(1.0, {"input": 1, "net.0": 1}), 6, seed=0, batch_idx=i, rank=rank)
         if plan.layer != "input":
             plan = replace(plan, layer="0")
         x = x.double()  # noqa: PLW2901 - as people do
@@ -402,7 +403,7 @@ SCALED = {
         Predicts, lambda: DataLoader(TensorDataset(*samples()), 2), {"check_val_every_n_epoch": 2}
     ),
     "classifier": (
-        lambda: ManifoldMixupClassifier(nn.Linear(5, 5), 5, layers=["input"]),
+        lambda: ManifoldMixupClassifier(nn.Linear(5, 5), 5, layers=["input"], stop=1.0),
         lambda: DataLoader(TensorDataset(*samples()), 2), {},
     ),
 }  # fmt: skip

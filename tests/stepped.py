@@ -16,7 +16,7 @@ SEED = 4  # whose first six plans are of all three layers
 
 
 def mixup(**kwargs):
-    return ManifoldMixup(**{"layers": LAYERS, "seed": SEED, **kwargs})
+    return ManifoldMixup(**{"layers": LAYERS, "seed": SEED, "stop": 1.0, **kwargs})
 
 
 class Stepped(Net):
@@ -46,7 +46,7 @@ class Steps(L.Callback):
 
 def naive_loss(module, loss_of, epoch, batch_idx, batch):
     x, y = batch
-    plan = draw(Recipe(2.0, LAYERS), len(y), seed=SEED, epoch=epoch, batch_idx=batch_idx)
+    plan = draw(Recipe(1.0, LAYERS), len(y), seed=SEED, epoch=epoch, batch_idx=batch_idx)
     if plan is None:
         return loss_of(x, y)
     if plan.layer == "input":

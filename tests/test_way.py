@@ -59,7 +59,7 @@ class Trail(L.Callback):
 def calls():
     trail = Trail()
     try:
-        fit(Net(), trail, ManifoldMixup(layers=["net.1"]), data=batches(3))
+        fit(Net(), trail, ManifoldMixup(layers=["net.1"], stop=1.0), data=batches(3))
     finally:
         sys.setprofile(None)
     return trail.calls

@@ -101,7 +101,7 @@ def lightning(
 def ours(layers: str | list[str], *, alpha: float = ALPHA) -> list[Callback]:
     """The callback at some layers of the network in a :class:`Net`."""
     names = [layers] if isinstance(layers, str) else layers
-    return [ManifoldMixup(alpha, [n if n == "input" else f"net.{n}" for n in names])]
+    return [ManifoldMixup(alpha, [n if n == "input" else f"net.{n}" for n in names], stop=1.0)]
 
 
 def raw(work: Workload, device: str, loss: Loss | None = None) -> Lane:

@@ -175,7 +175,7 @@ class _Watched(ManifoldMixup):
     """The callback, with the time that its hooks take in each step."""
 
     def __init__(self, layers: list[str]) -> None:
-        super().__init__(loops.ALPHA, layers)
+        super().__init__(loops.ALPHA, layers, stop=1.0)
         self.seconds: list[float] = []
 
     def on_train_batch_start(

@@ -117,7 +117,7 @@ def set_way(trainer: Trainer, model: LightningModule, way: Way) -> None:
     where: dict[str, Any] = {"target": known.target, "input": known.input, "seed": known.seed}
     mixup = {
         "none": ManifoldMixup(alpha=0, **where),
-        "input": ManifoldMixup(alpha=1.0, layers=[INPUT], **where),
+        "input": ManifoldMixup(alpha=1.0, layers=[INPUT], stop=1.0, **where),
         "manifold": found if mixing else ManifoldMixup(**where),
     }[way]
     trainer.callbacks = [c for c in callbacks if c not in own]  # type: ignore[attr-defined]

@@ -159,7 +159,8 @@ class Engine:
         self._gates = Gates(self.model, choice.weights)
         now = self.schedule.at(self.epoch, 0.0, None)
         recipe = self.settings.recipe(*now, choice.weights)
-        self._host.show(recipe, choice.sites, found_in(choice, batch, targets, path))
+        found = found_in(choice, batch, targets, path), self.schedule.told(self._done)
+        self._host.show(recipe, choice.sites, "; ".join(filter(None, found)))
         return self._gates
 
     def end(self) -> Step | None:

@@ -43,7 +43,9 @@ class Mixer(Engine):
         prob: The probability that a batch is mixed at all, or such a mapping. With 0.5 the expected
             loss is the mean of the plain and the mixed one, which RegMixup (Pinto et al., 2022)
             computes in two passes.
-        stop: The share of the training after which nothing is mixed.
+        stop: The share of the training after which nothing is mixed. None is half of it where
+            :meth:`set_epoch` tells of how many epochs, and neither ``settle`` nor a mapping says
+            when; else all of it is mixed.
         settle: A share of the training: in the last such part a batch is mixed only while the
             network is over-confident, as :meth:`set_gap` says.
         kind: ``"mixup"`` interpolates, ``"cutmix"`` pastes a box of the partner's (Yun et al.,
@@ -86,11 +88,11 @@ class Mixer(Engine):
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but three by keyword
         self,
         model: nn.Module,
-        alpha: Scheduled = 2.0,
+        alpha: Scheduled = 1.0,
         layers: Layers = "auto",
         *,
         prob: Scheduled = 1.0,
-        stop: float = 1.0,
+        stop: float | None = None,
         settle: float = 0.0,
         kind: Kinds = "mixup",
         labels: Labels = "paired",

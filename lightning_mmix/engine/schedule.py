@@ -7,6 +7,7 @@ from numbers import Real
 from typing import Any
 
 Scheduled = float | Mapping[int, float]
+_HALF = 0.5  # of the training: what is recommended, see examples/panel
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class Schedule:
         alpha: α, finite and ≥ 0, or a mapping from the epoch where it begins to hold; 0 means no
             mixing.
         prob: The probability in [0, 1] that a batch is mixed, or such a mapping.
-        stop: The share of the training, in [0, 1], after which nothing is mixed.
+        stop: The share of the training, in [0, 1], after which nothing is mixed. None is half of
+            it, or all where its length is not known, or where ``settle`` or a mapping says when.
         settle: The share of the training, in [0, 1], at whose end a batch is mixed only while the
             network is over-confident.
 
@@ -25,9 +27,9 @@ class Schedule:
         ValueError: If one of them is out of range, or a mapping has no epoch 0.
     """
 
-    alpha: Scheduled = 2.0
+    alpha: Scheduled = 1.0
     prob: Scheduled = 1.0
-    stop: float = 1.0
+    stop: float | None = None
     settle: float = 0.0
 
     def __post_init__(self) -> None:
@@ -35,19 +37,19 @@ class Schedule:
             if not 0 <= alpha < math.inf:
                 raise ValueError(f"expected a finite alpha ≥ 0, but got {alpha}")
         _refuse_no_shares("prob", _values("prob", self.prob))
-        _refuse_no_shares("stop", [self.stop])
+        _refuse_no_shares("stop", [self._stop])
         _refuse_no_shares("settle", [self.settle])
 
     @property
     def never_mixes(self) -> bool:
         """Whether no batch can ever be mixed."""
-        strengths = _values("alpha", self.alpha), _values("prob", self.prob), [self.stop]
+        strengths = _values("alpha", self.alpha), _values("prob", self.prob), [self._stop]
         return not all(any(values) for values in strengths)
 
     @property
     def needs_length(self) -> bool:
         """Whether it depends on how much of the training is done."""
-        return self.stop < 1 or self.settle > 0
+        return self._stop < 1 or self.settle > 0
 
     @property
     def needs_epoch(self) -> bool:
@@ -66,12 +68,28 @@ class Schedule:
             ValueError: If ``done`` is needed and not known.
         """
         alpha, prob = _at(self.alpha, epoch), _at(self.prob, epoch)
-        if self.needs_length:
+        if self.needs_length and (done is not None or not self._is_by_default):
             done = _known(done)
             is_settled = gap is not None and gap <= 0  # of no samples it is NaN
-            if done >= self.stop or (self.settles(done) and is_settled):
+            if done >= self._stop or (self.settles(done) and is_settled):
                 prob = 0.0
         return alpha, prob
+
+    @property
+    def _is_by_default(self) -> bool:
+        """Whether nothing was said of when to mix."""
+        return self.stop is None and self.settle == 0 and not self.needs_epoch
+
+    @property
+    def _stop(self) -> float:
+        if self.stop is not None:
+            return self.stop
+        return _HALF if self._is_by_default else 1.0
+
+    def told(self, done: float | None) -> str:
+        """In words, until when batches are mixed; empty where that is to the end."""
+        is_known = self._stop < 1 and done is not None
+        return f"mixed until {self._stop:.0%} of the training" if is_known else ""
 
     def settles(self, done: float) -> bool:
         """Whether mixing depends on confidence when this share of the training is done."""

@@ -25,10 +25,10 @@ class Settings:
         ValueError: If one of them is out of range.
     """
 
-    alpha: Scheduled = 2.0
+    alpha: Scheduled = 1.0
     layers: Layers = "auto"
     prob: Scheduled = 1.0
-    stop: float = 1.0
+    stop: float | None = None
     settle: float = 0.0
     kind: Kinds = "mixup"
     labels: Labels = "paired"

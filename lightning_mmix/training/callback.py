@@ -33,15 +33,17 @@ class ManifoldMixup(Settling):
 
     Args:
         alpha: α, finite and ≥ 0; 0 means no mixing. The paper uses 2 for CIFAR and SVHN, 0.2 for
-            Tiny-ImageNet; small networks and short runs want less. A mapping from epochs to
-            numbers, such as ``{0: 0.5, 160: 0}``, changes it: each holds from its epoch on.
+            Tiny-ImageNet. A mapping from epochs to numbers, such as ``{0: 0.5, 160: 0}``, changes
+            it: each holds from its epoch on.
         layers: The eligible set S. ``"auto"`` takes the input and the layers after a quarter and
             after half of the network. Or layer names, globs whose ``*`` stays within one part of
             the name, and ``"input"``; a mapping gives each a weight.
         prob: The probability that a batch is mixed at all, or such a mapping. With 0.5 the expected
             loss is the mean of the plain and the mixed one, which RegMixup (Pinto et al., 2022)
             computes in two passes.
-        stop: The share of the fit after which nothing is mixed.
+        stop: The share of the fit after which nothing is mixed; the paper mixes all of it, 1.0.
+            None is half of it, or all where its length is not known, or where ``settle`` or a
+            mapping says when.
         settle: A share of the fit: in the last such part a batch is mixed only while the network is
             over-confident, that is, while mean confidence minus accuracy of the last validation
             in that part is positive. It then ends about calibrated.
@@ -75,11 +77,11 @@ class ManifoldMixup(Settling):
 
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but two by keyword
         self,
-        alpha: Scheduled = 2.0,
+        alpha: Scheduled = 1.0,
         layers: Layers = "auto",
         *,
         prob: Scheduled = 1.0,
-        stop: float = 1.0,
+        stop: float | None = None,
         settle: float = 0.0,
         gap: str | None = None,
         kind: Kinds = "mixup",

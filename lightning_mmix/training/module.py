@@ -52,6 +52,7 @@ class ManifoldMixupClassifier(ManifoldMixupMixin, Tempered):
         alpha: Of :class:`ManifoldMixup`, unless the Trainer brings one; 0 means no mixing.
         layers: Of :class:`ManifoldMixup`, unless the Trainer brings one; named from this module
             on: ``"net.layer1"``.
+        stop: Of :class:`ManifoldMixup`, unless the Trainer brings one.
         criterion: The loss of logits and labels.
         optimizer: Takes the parameters and returns an optimizer.
         lr_scheduler: Takes the optimizer and returns a learning rate scheduler.
@@ -64,8 +65,9 @@ class ManifoldMixupClassifier(ManifoldMixupMixin, Tempered):
         net: nn.Module,
         num_classes: int,
         *,
-        alpha: float = 2.0,
+        alpha: float = 1.0,
         layers: Literal["auto"] | Sequence[str] | Mapping[str, float] = "auto",
+        stop: float | None = None,
         criterion: nn.Module | None = None,
         optimizer: OptimizerCallable = sgd,
         lr_scheduler: LRSchedulerCallable | None = None,
@@ -73,10 +75,11 @@ class ManifoldMixupClassifier(ManifoldMixupMixin, Tempered):
         ignore_index: int | None = None,
     ) -> None:
         super().__init__()
-        self.save_hyperparameters("num_classes", "alpha", "layers", "interval", "ignore_index")
+        self.save_hyperparameters(
+            "num_classes", "alpha", "layers", "stop", "interval", "ignore_index"
+        )
         self.net = net
-        self.alpha = alpha
-        self.layers = layers
+        self.alpha, self.layers, self.stop = alpha, layers, stop
         default = -100 if ignore_index is None else ignore_index  # torch's
         self.criterion = criterion or nn.CrossEntropyLoss(ignore_index=default)
         self.optimizer = optimizer
@@ -102,7 +105,7 @@ class ManifoldMixupClassifier(ManifoldMixupMixin, Tempered):
 
     @override
     def configure_mixup(self) -> ManifoldMixup:
-        return ManifoldMixup(self.alpha, self.layers)
+        return ManifoldMixup(self.alpha, self.layers, stop=self.stop)
 
     @override
     def configure_callbacks(self) -> list[Callback]:

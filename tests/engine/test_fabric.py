@@ -64,7 +64,7 @@ def by_fabric(precision="32-true", wrap=lambda model: model, take=step, **settin
 
 def by_trainer(precision="32-true", **settings):
     model, keep = made(), fabrics.Keep()
-    mixup = ManifoldMixup(seed=SEED, **settings)
+    mixup = ManifoldMixup(stop=1.0, seed=SEED, **settings)
     fit(model, mixup, keep, data=copy.deepcopy(DATA), max_epochs=EPOCHS, precision=precision)
     return keep.plans, model.state_dict()
 

@@ -15,12 +15,12 @@ from torch.utils.checkpoint import checkpoint
 from lightning_mmix import ManifoldMixup, Mixer
 
 SETTINGS = {
-    "named": {"layers": ["input", "net.0"]},
-    "auto": {},
-    "now and then": {"layers": ["input", "net.0"], "prob": 0.5},
+    "named": {"layers": ["input", "net.0"], "stop": 1.0},
+    "auto": {"stop": 1.0},
+    "now and then": {"layers": ["input", "net.0"], "prob": 0.5, "stop": 1.0},
     "scheduled": {"layers": ["net.0"], "prob": {0: 1.0, 1: 0.5}, "alpha": {0: 1.0, 2: 0.2}},
     "until": {"layers": ["net.0"], "stop": 0.5},
-    "own labels": {"layers": ["input", "net.0"], "labels": "own"},
+    "own labels": {"layers": ["input", "net.0"], "labels": "own", "stop": 1.0},
 }
 EPOCHS, SEED = 3, 5
 DATA = batches(4)
@@ -46,7 +46,8 @@ def looped(mixer, model, data=DATA, epochs=range(EPOCHS), take=lambda mixer, x, 
     """Train as people do in a loop of their own; the plans."""
     optimizer, plans = torch.optim.SGD(model.parameters(), lr=0.1), []
     for epoch in epochs:
-        mixer.set_epoch(epoch, of=EPOCHS)
+        # who tells no length mixes to the end
+        mixer.set_epoch(epoch, of=mixer.settings.stop and EPOCHS)
         for x, y in copy.deepcopy(data):
             optimizer.zero_grad()
             with take(mixer, x, y) as target:
@@ -64,7 +65,7 @@ def by_hand(**settings):
 
 def by_trainer(settings):
     # on epochs, for a loop knows no steps
-    if "stop" in settings:
+    if settings.get("stop") == 0.5:
         settings = {"layers": settings["layers"], "prob": {0: 1.0, 2: 0.0}}
     module = Kept()
     fit(module, ManifoldMixup(seed=SEED, **settings), data=DATA, max_epochs=EPOCHS)
@@ -186,6 +187,18 @@ def test_a_network_settles_by_the_gap_that_is_told():
                 F.cross_entropy(model(x), target).backward()
             plans.append(mixer.plan is not None)
     assert plans == [True, True, True, False]
+
+
+@pytest.mark.parametrize(("of", "mixed"), [(4, "xx.."), (None, "xxxx")])
+def test_as_it_comes_a_loop_that_tells_its_length_mixes_the_first_half(of, mixed):
+    found = ""
+    with Mixer(Net(), layers=["net.0"]) as mixer:
+        for epoch in range(4):
+            mixer.set_epoch(epoch, of=of)
+            with mixer(*batches()[0]) as target:
+                F.cross_entropy(mixer.model(batches()[0][0]), target).backward()
+            found += ".x"[mixer.plan is not None]
+    assert found == mixed
 
 
 def test_a_loop_without_a_length_can_t_stop_by_a_share():

@@ -36,8 +36,25 @@ def test_a_network_settles_while_it_is_over_confident_alone(done, gap, prob):
     assert Schedule(1.0, 0.5, stop=0.9, settle=0.4).at(0, done, gap) == (1.0, prob)
 
 
+@pytest.mark.parametrize(("done", "prob"), [(0.0, 1), (0.499, 1), (0.5, 0), (None, 1)])
+def test_as_it_comes_the_first_half_is_mixed_if_there_is_one(done, prob):
+    schedule = Schedule()
+    assert schedule.at(3, done, None) == (1.0, prob)
+    assert schedule.told(done) == ("" if done is None else "mixed until 50% of the training")
+
+
+@pytest.mark.parametrize(
+    "kwargs", [{"stop": 1.0}, {"settle": 0.3}, {"prob": {0: 1.0}}, {"alpha": {0: 1.0}}]
+)
+def test_who_says_when_to_mix_has_the_whole_training(kwargs):
+    schedule = Schedule(**kwargs)
+    assert schedule.at(3, 0.9, None) == (1.0, 1.0)
+    assert schedule.told(0.9) == ""
+
+
 def test_a_schedule_that_needs_no_length_asks_for_none():
     assert not Schedule({0: 1.0, 5: 0.0}, 0.5).needs_length
+    assert not Schedule(stop=1.0).needs_length
     assert Schedule(stop=0.5).needs_length
     assert Schedule(settle=0.5).needs_length
 

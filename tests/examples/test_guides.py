@@ -67,7 +67,7 @@ def test_a_section_runs(page, title, run):
 @of_recipes
 def test_a_recipe_is_exact(title, run):
     left = run("recipes.md", title)
-    assert left["mixup"].plan is not None
+    assert left["mixup"].layers_
     assert left["printed"] == ["True"], str(
         check(left["module"], left["data"], mixup=left["mixup"])
     )

@@ -210,7 +210,7 @@ def a_number_of_the_label_goes_into_the_loss():
     def step(module, batch):
         return F.cross_entropy(module(batch[0]), batch[1]) * (1 + batch[1][0].item())
 
-    train(step)
+    train(step, alpha=2.0)
 
 
 @row(
@@ -230,7 +230,7 @@ def a_number_of_the_label_is_taken_where_a_step_cannot_be_tried_again():
     def step(module, batch):
         return F.cross_entropy(module(batch[0]), batch[1]) * (1 + batch[1][0].item())
 
-    fit(Manual(step), ManifoldMixup(layers=["net.0"]))
+    fit(Manual(step), ManifoldMixup(2.0, ["net.0"]))
 
 
 @row(

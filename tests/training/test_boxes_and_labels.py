@@ -52,7 +52,7 @@ def pixels():
 
 
 def fitted(module, target=CLASSES, count=4, **kwargs):
-    mixup = ManifoldMixup(seed=3, **kwargs)
+    mixup = ManifoldMixup(stop=1.0, seed=3, **kwargs)
     fit(module, mixup, data=[(IMAGES.clone(), target.clone()) for _ in range(count)])
     return mixup
 
@@ -65,7 +65,7 @@ def proven(module, target=CLASSES, **kwargs):
 
 def test_a_box_is_pasted_at_any_layer_of_any_module():
     mixup = fitted(Pictures(), kind="cutmix", layers=ALL)
-    plan, drawn = mixup.plan, draw(Recipe(2.0, dict.fromkeys(mixup.layers_, 1.0), kind="cutmix"),
+    plan, drawn = mixup.plan, draw(Recipe(1.0, dict.fromkeys(mixup.layers_, 1.0), kind="cutmix"),
                                    6, seed=3, batch_idx=3)  # fmt: skip
     assert plan.layer == drawn.layer
     assert plan.region.space == (8, 8) if plan.layer != "stage" else (4, 4)
@@ -142,7 +142,7 @@ def test_auto_pastes_no_last_states():
 
     ids, found = torch.randint(0, 20, (6, 9)), {}
     for kind in ("mixup", "cutmix"):
-        fit(Reader(), mixup := ManifoldMixup(kind=kind), data=[(ids, CLASSES)])
+        fit(Reader(), mixup := ManifoldMixup(kind=kind, stop=1.0), data=[(ids, CLASSES)])
         found[kind] = mixup.layers_
     assert "lstm" in found["mixup"]
     assert found["cutmix"] == ["embedding"]
@@ -170,14 +170,14 @@ def test_a_mixin_that_is_overridden_pastes_a_mask_once():
 
 def test_a_mask_is_given_back():
     target = MASKS.clone()
-    fit(pixels(), ManifoldMixup(kind="cutmix", layers=["stem"]), data=[(IMAGES, target)])
+    fit(pixels(), ManifoldMixup(kind="cutmix", layers=["stem"], stop=1.0), data=[(IMAGES, target)])
     assert torch.equal(target, MASKS)
 
 
 @pytest.mark.parametrize("layers", ["auto", ["net.0"], ["input"]])
 def test_without_space_no_box_is_pasted(layers):
     with pytest.raises(ValueError, match="space"):
-        fit(Net(), ManifoldMixup(kind="cutmix", layers=layers))
+        fit(Net(), ManifoldMixup(kind="cutmix", layers=layers, stop=1.0))
 
 
 def test_auto_leaves_layers_without_space_to_interpolation():
@@ -194,7 +194,7 @@ def test_auto_leaves_layers_without_space_to_interpolation():
 
 @pytest.mark.parametrize("kwargs", [{"kind": "cutmix"}, {"labels": "own"}, {"kind": "mixup"}])
 def test_the_classifier_is_trained_by_every_kind(kwargs):
-    module = ManifoldMixupClassifier(Pictures(), 5)
+    module = ManifoldMixupClassifier(Pictures(), 5, stop=1.0)
     mixup = ManifoldMixup(layers=["net.stem"], **kwargs)
     trained = trainer(mixup, max_epochs=2)
     trained.fit(module, loader([(IMAGES, CLASSES)] * 3))
@@ -202,7 +202,9 @@ def test_the_classifier_is_trained_by_every_kind(kwargs):
 
 
 def test_the_mixin_weighs_its_loss_by_what_was_pasted():
-    found = proven(ManifoldMixupClassifier(Pictures(), 5), kind="cutmix", layers=["net.stage"])
+    found = proven(
+        ManifoldMixupClassifier(Pictures(), 5, stop=1.0), kind="cutmix", layers=["net.stage"]
+    )
     assert found.is_exact
 
 
@@ -218,7 +220,7 @@ class Matching(Net):
 
 
 def test_own_labels_leave_the_target_alone():
-    module, mixup = Matching(), ManifoldMixup(layers=["net.0"], labels="own", seed=3)
+    module, mixup = Matching(), ManifoldMixup(layers=["net.0"], labels="own", seed=3, stop=1.0)
     fit(module, mixup)
     assert module.types == (torch.Tensor, torch.Tensor)
     assert mixup.plan.labels == "own"
@@ -227,7 +229,7 @@ def test_own_labels_leave_the_target_alone():
 
 
 def test_own_labels_train_on_the_loss_of_the_mixed_states():
-    module, mixup = Net(), ManifoldMixup(layers=["net.0"], labels="own", seed=3)
+    module, mixup = Net(), ManifoldMixup(layers=["net.0"], labels="own", seed=3, stop=1.0)
     weights = [p.detach().clone() for p in module.parameters()]
     fit(module, mixup)
     (x, y), plan = batches()[0], mixup.plan
@@ -246,8 +248,8 @@ def test_own_labels_mix_a_step_that_no_pair_can_follow():
             return vmapped(self(x), y).mean()
 
     with pytest.raises(ValueError, match="labels='own'"):
-        fit(Functional(), ManifoldMixup(layers=["net.0"]))
-    fit(Functional(), mixup := ManifoldMixup(layers=["net.0"], labels="own"))
+        fit(Functional(), ManifoldMixup(layers=["net.0"], stop=1.0))
+    fit(Functional(), mixup := ManifoldMixup(layers=["net.0"], labels="own", stop=1.0))
     assert mixup.plan is not None
 
 
@@ -292,7 +294,7 @@ def test_soft_labels_as_long_as_the_sequence_are_weighed():
 
     x, y = torch.randn(6, 3, 5), torch.eye(5)[CLASSES]  # five classes, five positions
     module = Series()
-    fit(module, ManifoldMixup(kind="cutmix", layers=["net"]), data=[(x, y)])
+    fit(module, ManifoldMixup(kind="cutmix", layers=["net"], stop=1.0), data=[(x, y)])
     assert module.type is not torch.Tensor
 
 
@@ -312,15 +314,15 @@ def test_a_step_that_fails_to_begin_gives_everything_back():
     mask = torch.tensor([[True, False]] * 3 + [[True, True]] * 3)
     batch = {"x": torch.randn(6, 4), "label": CLASSES.clone(), "mask": mask.clone()}
     batch["other"] = batch["x"][:3]
-    mixer = Mixer(Net(), layers=["net.0"], union=["mask", "other"], target="label")
+    mixer = Mixer(Net(), layers=["net.0"], union=["mask", "other"], target="label", stop=1.0)
     with pytest.raises((ValueError, TypeError), match="other"), mixer(batch):
         pass
     assert torch.equal(batch["mask"], mask)
-    mixer = Mixer(Net(), layers=["net.0"], union=["mask", "label"], target="label")
+    mixer = Mixer(Net(), layers=["net.0"], union=["mask", "label"], target="label", stop=1.0)
     with pytest.raises(ValueError, match="union names the target"), mixer(batch):
         pass
     assert torch.equal(batch["mask"], mask)
-    mixer = Mixer(Net(), layers=["net.0"], union="mask", target=["label", "weight"])
+    mixer = Mixer(Net(), layers=["net.0"], union="mask", target=["label", "weight"], stop=1.0)
     batch["weight"] = torch.rand(6, requires_grad=True)
     with pytest.raises(ValueError, match="requires it"), mixer(batch):
         pass
@@ -330,7 +332,7 @@ def test_a_step_that_fails_to_begin_gives_everything_back():
 
 def test_a_target_that_may_be_a_mask_of_another_size_is_told_before_the_training():
     keypoints, module = torch.rand(6, 7, 2), pixels()
-    mixup = ManifoldMixup(kind={"mixup": 1.0, "cutmix": 1e-9}, layers=["stem"])
+    mixup = ManifoldMixup(kind={"mixup": 1.0, "cutmix": 1e-9}, layers=["stem"], stop=1.0)
     with pytest.raises(ValueError, match=r"a value for each position .* \(6, 7, 2\); bring both"):
         fit(module, mixup, data=[(IMAGES, keypoints)])
     assert not module.seen

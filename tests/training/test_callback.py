@@ -28,7 +28,7 @@ def assert_exact(module, callback, batch, untouched):
 @pytest.mark.parametrize("name", losses.LOSSES)
 def test_an_unedited_module_gets_the_naive_loss_and_gradients(float64, name, layer):
     module = Net(copy.deepcopy(losses.LOSSES[name]))
-    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=[layer])
+    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=[layer], stop=1.0)
     data = batches()
     fit(module, callback, data=data)
     assert callback.plan.lam < 1
@@ -37,9 +37,9 @@ def test_an_unedited_module_gets_the_naive_loss_and_gradients(float64, name, lay
 
 def test_the_rank_goes_into_the_plan(monkeypatch):
     monkeypatch.setattr(L.Trainer, "global_rank", 3)
-    callback = ManifoldMixup(layers=["net.0"], seed=1)
+    callback = ManifoldMixup(layers=["net.0"], seed=1, stop=1.0)
     fit(Net(), callback)
-    assert callback.plan.lam == draw(Recipe(2.0, {"net.0": 1.0}), 6, seed=1, rank=3).lam
+    assert callback.plan.lam == draw(Recipe(1.0, {"net.0": 1.0}), 6, seed=1, rank=3).lam
 
 
 def test_the_logged_loss_is_the_one_that_was_trained_on(float64):
@@ -54,7 +54,7 @@ def test_the_logged_loss_is_the_one_that_was_trained_on(float64):
             self.log("mean", self.mean(loss))
             return loss
 
-    module, callback, data = Logs(), ManifoldMixup(layers=["net.0"]), batches()
+    module, callback, data = Logs(), ManifoldMixup(layers=["net.0"], stop=1.0), batches()
     expected = naive.step(copy.deepcopy(module), callback.plan or _first_plan(), data[0])[0]
     trained = trainer(callback)
     trained.fit(module, loader(data))
@@ -63,12 +63,12 @@ def test_the_logged_loss_is_the_one_that_was_trained_on(float64):
 
 
 def _first_plan():
-    return draw(Recipe(2.0, {"net.0": 1.0}), 6, seed=0)
+    return draw(Recipe(1.0, {"net.0": 1.0}), 6, seed=0)
 
 
 def test_class_counts_in_a_buffer_stay_ordinary_and_count_the_dominant_labels(float64):
     mixed, plain = Net(losses.WithBuffer()), Net(losses.WithBuffer())
-    fit(mixed, ManifoldMixup(layers=["net.0"]))
+    fit(mixed, ManifoldMixup(layers=["net.0"], stop=1.0))
     fit(plain)
     assert type(mixed.criterion.counts) is torch.Tensor
     assert torch.equal(mixed.criterion.counts, plain.criterion.counts)
@@ -82,7 +82,10 @@ def test_several_targets_are_all_paired(float64):
             return self.loss
 
     module, ((x, y),) = TwoTasks(), batches()
-    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=["net.1"], target=["a", "b"])
+    untouched, callback = (
+        copy.deepcopy(module),
+        ManifoldMixup(layers=["net.1"], target=["a", "b"], stop=1.0),
+    )
     values = torch.randn(6)
     fit(module, callback, data=[{"x": x, "a": y, "b": values}])
     plan, modules = callback.plan, dict(untouched.named_modules())
@@ -107,7 +110,10 @@ def test_rows_are_cut_at_their_own_and_at_their_partners_length(float64):
 
     module, ((x, _),) = Rows(), batches()
     values, lengths = torch.randn(6, 5), torch.arange(6) % 5 + 1
-    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=["net.1"], target=["a", "n"])
+    untouched, callback = (
+        copy.deepcopy(module),
+        ManifoldMixup(layers=["net.1"], target=["a", "n"], stop=1.0),
+    )
     fit(module, callback, data=[{"x": x, "a": values, "n": lengths}])
     modules = dict(untouched.named_modules())
     run = lambda rows: loss_of(untouched(x), values[rows], lengths[rows])  # noqa: E731
@@ -119,7 +125,7 @@ def test_a_mapping_for_each_sample_is_no_target():
     data = [(X, [{"labels": torch.arange(6)}] * 6)]
     message = r"expected targets of shape \(B, ...\), but got a list of 6 dict, one for each sample"
     with pytest.raises(TypeError, match=message):
-        fit(Net(), ManifoldMixup(layers=["net.0"], target=1), data=data)
+        fit(Net(), ManifoldMixup(layers=["net.0"], target=1, stop=1.0), data=data)
 
 
 def test_evaluation_is_bit_identical_with_and_without(float64):
@@ -150,7 +156,7 @@ def test_evaluation_is_bit_identical_with_and_without(float64):
         trained.predict(module, data)
         return module.seen
 
-    mixed, plain = evaluated(ManifoldMixup(layers=["input", "net.0"])), evaluated()
+    mixed, plain = evaluated(ManifoldMixup(layers=["input", "net.0"], stop=1.0)), evaluated()
     assert len(mixed) == len(plain) == 8
     assert all(torch.equal(a, b) for a, b in zip(mixed, plain, strict=True))
 
@@ -164,7 +170,7 @@ def test_the_global_generators_go_on_as_without_the_callback(layer):
         fit(module, *callbacks, data=batches(3))
         return torch.get_rng_state(), np.random.get_state()[1]
 
-    mixed, plain = states(ManifoldMixup(layers=[layer])), states()
+    mixed, plain = states(ManifoldMixup(layers=[layer], stop=1.0)), states()
     assert torch.equal(mixed[0], plain[0])
     assert (mixed[1] == plain[1]).all()
 
@@ -183,7 +189,7 @@ def test_the_hidden_state_keeps_dtype_shape_and_memory_format():
         x = torch.randn(6, 3, 2, 2).contiguous(memory_format=torch.channels_last)
         fit(module, *callbacks, data=[(x, batches()[0][1])], precision="bf16-mixed")
 
-    look(ManifoldMixup(layers=["net.0"]))
+    look(ManifoldMixup(layers=["net.0"], stop=1.0))
     look()
     assert seen[-2] == seen[-1] == (torch.bfloat16, (6, 5, 2, 2), True)
 
@@ -194,7 +200,7 @@ def test_it_pickles_before_during_and_after_a_fit(tmp_path):
             self.callback = pickle.loads(pickle.dumps(callback))
             self.module = pickle.loads(pickle.dumps(pl_module))
 
-    callback, during, module = ManifoldMixup(layers=["net.0"]), Pickles(), Net()
+    callback, during, module = ManifoldMixup(layers=["net.0"], stop=1.0), Pickles(), Net()
     fresh = pickle.loads(pickle.dumps(callback))
     fit(module, callback, during)
     after = pickle.loads(pickle.dumps(callback))
@@ -212,10 +218,10 @@ def test_the_seed_is_that_of_seed_everything():
     for seed in (None, 11):
         if seed is not None:
             L.seed_everything(seed, verbose=False)
-        callback = ManifoldMixup(layers=["net.0"])
+        callback = ManifoldMixup(layers=["net.0"], stop=1.0)
         fit(Net(), callback)
         plans.append(callback.plan.lam)
-    assert plans == [draw(Recipe(2.0, {"net.0": 1}), 6, seed=s).lam for s in (0, 11)]
+    assert plans == [draw(Recipe(1.0, {"net.0": 1}), 6, seed=s).lam for s in (0, 11)]
 
 
 def test_metrics_in_the_training_step_see_ordinary_labels():
@@ -240,7 +246,7 @@ def test_metrics_in_the_training_step_see_ordinary_labels():
     metrics = module.accuracy, module.mean, module.elsewhere[0]
     for metric in metrics:
         metric.reset = lambda: None  # Lightning resets what was logged
-    fit(module, ManifoldMixup(layers=["net.0"]))
+    fit(module, ManifoldMixup(layers=["net.0"], stop=1.0))
     assert module.accuracy.compute() == pytest.approx(module.right)
     assert module.elsewhere[0].compute() == pytest.approx(module.right)
     for metric in metrics:
@@ -249,7 +255,7 @@ def test_metrics_in_the_training_step_see_ordinary_labels():
 
 
 def test_the_plan_can_be_logged():
-    callback = ManifoldMixup(layers=["input", "net.0"], log_plan=True)
+    callback = ManifoldMixup(layers=["input", "net.0"], log_plan=True, stop=1.0)
     trained = trainer(callback)
     trained.fit(Net(), loader(batches()))
     assert trained.callback_metrics["mixup/lam"] == pytest.approx(float(callback.plan.lam))
@@ -265,7 +271,7 @@ def test_weights_say_how_often_a_layer_is_drawn():
         def on_train_batch_start(self, *args):
             self.drawn.append(callback.plan.layer)
 
-    callback, layers = ManifoldMixup(layers={"input": 1, "net.0": 3}), Layers()
+    callback, layers = ManifoldMixup(layers={"input": 1, "net.0": 3}, stop=1.0), Layers()
     fit(Net(), callback, layers, data=batches(200))
     assert 130 < layers.drawn.count("net.0") < 170
 
@@ -279,7 +285,7 @@ def test_alpha_zero_trains_plainly(kwargs):
 
 
 def test_a_batch_of_one_is_left_alone():
-    callback = ManifoldMixup(layers=["net.0"])
+    callback = ManifoldMixup(layers=["net.0"], stop=1.0)
     with pytest.warns(UserWarning, match="no batch had two samples, so nothing was mixed"):
         fit(Net(), callback, data=batches(size=1))
     assert callback.plan is None
@@ -295,7 +301,7 @@ def test_a_manual_step_that_trains_nothing_is_not_refused():
             self(batch[0])  # runs, and trains nothing
             return None
 
-    callback = ManifoldMixup(layers=["net.0"])
+    callback = ManifoldMixup(layers=["net.0"], stop=1.0)
     fit(Accumulating(), callback, data=batches(4))
     assert callback.plan is not None
 
@@ -316,10 +322,10 @@ def test_a_trainer_of_pytorch_lightning_does_the_same():
     theirs = Other()
     torch.manual_seed(1)
     ours = Net()
-    callback = ManifoldMixup(layers=["input", "net.0"])
+    callback = ManifoldMixup(layers=["input", "net.0"], stop=1.0)
     fit(theirs, callback, data=batches(4), cls=pl.Trainer)
     assert callback.plan is not None
-    fit(ours, ManifoldMixup(layers=["input", "net.0"]), data=batches(4))
+    fit(ours, ManifoldMixup(layers=["input", "net.0"], stop=1.0), data=batches(4))
     torch.testing.assert_close(list(theirs.parameters()), list(ours.parameters()))
 
 
@@ -330,13 +336,14 @@ def shown(capsys, **kwargs):
 
 def test_the_layers_are_shown_at_the_start_of_a_fit(capsys):
     printed = shown(capsys, enable_model_summary=True)
-    table = printed[printed.index("Manifold Mixup, alpha = 2") :]
+    table = printed[printed.index("Manifold Mixup, alpha = 1") :]
     assert [row.split("│")[1:5] for row in table.splitlines()[4:8]] == [
         [" input ", "       (B, 4) ", "    0% ", "            25% "],
         [" net.0 ", "       (B, 6) ", "   44% ", "            25% "],
         [" net.1 ", "       (B, 6) ", "   44% ", "            25% "],
         [" net.2 ", "       (B, 5) ", "  100% ", "            25% "],
     ]
+    assert " ".join(table.split()).endswith("target: 1; input: 0; mixed until 50% of the training")
 
 
 def test_the_entries_that_are_target_and_input_are_shown(capsys):
@@ -354,7 +361,7 @@ def test_the_entries_that_are_target_and_input_are_shown(capsys):
     x, y = batches()[0]
     for name, told in (("image", "input: image"), ("grid", "no input was recognised, so it is")):
         batch = {name: x, "label": y, "sample_weight": torch.ones(len(y))}
-        fit(Keyed(name), ManifoldMixup(), data=[batch], enable_model_summary=True)
+        fit(Keyed(name), ManifoldMixup(stop=1.0), data=[batch], enable_model_summary=True)
         shown = " ".join(capsys.readouterr().out.split())
         assert f"target: label, sample_weight; {told}" in shown
 
@@ -390,7 +397,7 @@ def assert_refused(message, module, *callbacks, data=None, error=ValueError):
     ],
 )
 def test_layers_that_cannot_be_resolved_are_refused(layers, message):
-    assert_refused(message, Net(), ManifoldMixup(layers=layers))
+    assert_refused(message, Net(), ManifoldMixup(layers=layers, stop=1.0))
 
 
 def test_a_container_is_refused():
@@ -400,7 +407,7 @@ def test_a_container_is_refused():
         r"layer 'blocks', a ModuleList, never runs itself; "
         r"did you mean 'blocks.0'\?"
     )
-    assert_refused(message, module, ManifoldMixup(layers=["blocks"]))
+    assert_refused(message, module, ManifoldMixup(layers=["blocks"], stop=1.0))
 
 
 X, Y = batches()[0]
@@ -418,13 +425,13 @@ X, Y = batches()[0]
     ],
 )
 def test_a_batch_without_a_clear_target_is_refused(batch, message):
-    assert_refused(message, Net(), ManifoldMixup(layers=["net.0"]), data=[batch])
+    assert_refused(message, Net(), ManifoldMixup(layers=["net.0"], stop=1.0), data=[batch])
 
 
 def test_a_target_that_is_the_input_too_is_refused():
     message = "the target stands at two places of the batch"
     with pytest.raises(ValueError, match=message):
-        fit(Net(F.mse_loss), ManifoldMixup(layers=["net.0"]), data=[(X, X)])
+        fit(Net(F.mse_loss), ManifoldMixup(layers=["net.0"], stop=1.0), data=[(X, X)])
 
 
 class Rebuilds(Steps):
@@ -461,7 +468,7 @@ TOKENS = torch.tensor([[0, 1, 2], [3, 3, 0], [1, 0, 1], [2, 3, 1]])
     ],
 )
 def test_a_copy_of_the_input_is_a_target(step, batch, target):
-    module, callback = Rebuilds(step), ManifoldMixup(layers=["net.0"], target=target)
+    module, callback = Rebuilds(step), ManifoldMixup(layers=["net.0"], target=target, stop=1.0)
     untouched, (x,) = copy.deepcopy(module), batch.values() if isinstance(batch, dict) else batch
     fit(module, callback, data=[copy.copy(batch)])
     modules = dict(untouched.named_modules())
@@ -477,11 +484,13 @@ def test_a_copy_of_the_input_is_a_target(step, batch, target):
     ],
 )
 def test_a_target_that_is_no_tensor_is_refused(batch, message):
-    assert_refused(message, Net(), ManifoldMixup(layers=["net.0"]), data=[batch], error=TypeError)
+    assert_refused(
+        message, Net(), ManifoldMixup(layers=["net.0"], stop=1.0), data=[batch], error=TypeError
+    )
 
 
 def test_a_path_that_leads_nowhere_is_refused():
-    callback = ManifoldMixup(layers=["net.0"], target="1.labels")
+    callback = ManifoldMixup(layers=["net.0"], target="1.labels", stop=1.0)
     message = r"there is no target='1.labels' in the batch, (tuple|list)\(0: float32 \(6, 4\), 1:"
     assert_refused(message, Net(), callback)
 
@@ -493,12 +502,12 @@ def test_token_ids_are_refused_as_input_and_as_hidden_state():
 
     ids = [(torch.ones(6, 4, dtype=torch.long), Y)]
     message = r"expected a floating-point input to mix, but got int64 \(6, 4\); mix the layer"
-    callback = ManifoldMixup(layers=["input"], verify=False)
+    callback = ManifoldMixup(layers=["input"], verify=False, stop=1.0)
     assert_refused(message, Net(), callback, data=ids, error=TypeError)
     module = Net()
     module.net.insert(0, Tokens())
     message = r"layer 'net.0' puts out int64 \(6, 4\), and no floating-point hidden state"
-    assert_refused(message, module, ManifoldMixup(layers=["net.0"], verify=False))
+    assert_refused(message, module, ManifoldMixup(layers=["net.0"], verify=False, stop=1.0))
 
 
 def test_a_hidden_state_with_the_batch_elsewhere_is_refused():
@@ -509,13 +518,13 @@ def test_a_hidden_state_with_the_batch_elsewhere_is_refused():
     module = Net()
     module.net.insert(0, SequenceFirst())
     message = r"layer 'net.0' puts out float32 \(4, 6, 1\) for 6 samples, which is not batch-first"
-    assert_refused(message, module, ManifoldMixup(layers=["net.0"], verify=False))
+    assert_refused(message, module, ManifoldMixup(layers=["net.0"], verify=False, stop=1.0))
 
 
 def test_a_training_step_that_never_used_the_target_is_refused():
     message = "the hidden state of layer 'net.0' was mixed, but the loss was not"
     module = Net(lambda z, y: z.square().mean())
-    assert_refused(message, module, ManifoldMixup(layers=["net.0"]))
+    assert_refused(message, module, ManifoldMixup(layers=["net.0"], stop=1.0))
 
 
 def test_a_manual_step_that_never_used_the_target_is_refused():
@@ -527,7 +536,7 @@ def test_a_manual_step_that_never_used_the_target_is_refused():
             self.optimizers().step()
 
     with pytest.raises(ValueError, match="was mixed, but the loss was not"):
-        fit(Manual(), ManifoldMixup(layers=["net.0"]))
+        fit(Manual(), ManifoldMixup(layers=["net.0"], stop=1.0))
 
 
 def test_a_layer_that_does_not_run_gives_the_plain_loss_and_one_warning():
@@ -542,7 +551,7 @@ def test_a_layer_that_does_not_run_gives_the_plain_loss_and_one_warning():
     plain = Sometimes()
     message = "layer 'unused' was to be mixed in this training step and did not run"
     with pytest.warns(UserWarning, match=message) as warned:
-        fit(mixed, ManifoldMixup(layers=["unused"], verify=False), data=batches(3))
+        fit(mixed, ManifoldMixup(layers=["unused"], verify=False, stop=1.0), data=batches(3))
     assert len([w for w in warned if "was to be mixed" in str(w.message)]) == 1
     fit(plain, data=batches(3))
     assert all(map(torch.equal, mixed.parameters(), plain.parameters()))
@@ -555,7 +564,7 @@ def test_a_dataloader_iter_is_refused():
 
     message = "needs the batch before the training step takes it; write training_step"
     with pytest.warns(UserWarning, match="dataloader_iter"):
-        assert_refused(message, Iterating(), ManifoldMixup(layers=["net.0"]))
+        assert_refused(message, Iterating(), ManifoldMixup(layers=["net.0"], stop=1.0))
 
 
 def test_two_callbacks_in_one_trainer_are_refused():
@@ -565,9 +574,11 @@ def test_two_callbacks_in_one_trainer_are_refused():
     with pytest.raises(
         RuntimeError, match="more than one stateful callback of type `ManifoldMixup`"
     ):
-        trainer(ManifoldMixup(), ManifoldMixup())
+        trainer(ManifoldMixup(stop=1.0), ManifoldMixup(stop=1.0))
     message = "expected one ManifoldMixup callback in the Trainer, but got several"
-    assert_refused(message, Net(), ManifoldMixup(layers=["net.0"]), Mine(layers=["net.1"]))
+    assert_refused(
+        message, Net(), ManifoldMixup(layers=["net.0"], stop=1.0), Mine(layers=["net.1"])
+    )
 
 
 @pytest.mark.parametrize(

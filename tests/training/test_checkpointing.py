@@ -83,7 +83,7 @@ def test_the_mixed_layer_may_lie_inside_at_the_edge_and_outside(float64, way, la
     if way.startswith("in segments") and layer == "region":
         pytest.skip("a region in segments never runs itself")
     module = Regions(WAYS[way])
-    assert_exact(module, ManifoldMixup(layers=[layer], verify=False))
+    assert_exact(module, ManifoldMixup(layers=[layer], verify=False, stop=1.0))
     (counts,) = [h for h in module.region[0]._forward_hooks.values() if isinstance(h, Counts)]
     assert counts.count == 2 or way == "in segments"  # whose first needs nothing again
 
@@ -97,21 +97,23 @@ def test_wrapped_layers_keep_their_names(float64, kind, layer):
     apply_activation_checkpointing(
         module, checkpoint_wrapper_fn=wrapper, check_fn=lambda m: m is module.region
     )
-    callback = ManifoldMixup(layers=[layer])
+    callback = ManifoldMixup(layers=[layer], stop=1.0)
     assert_exact(module, callback)
     assert callback.layers_ == [layer]
 
 
 @pytest.mark.parametrize("way", [way for way in WAYS if not way.startswith("in")])
 def test_auto_chooses_and_verifies_as_without_checkpoints(way):
-    plain, callback = ManifoldMixup(), ManifoldMixup()
+    plain, callback = ManifoldMixup(stop=1.0), ManifoldMixup(stop=1.0)
     fit(Regions(), plain)
     fit(Regions(WAYS[way]), callback)
     assert callback.layers_ == plain.layers_
 
 
 def test_copies_of_a_checkpointed_module_are_exact_too(float64):
-    assert_exact(copy.deepcopy(Regions(WAYS["reentrant"])), ManifoldMixup(layers=["region.0"]))
+    assert_exact(
+        copy.deepcopy(Regions(WAYS["reentrant"])), ManifoldMixup(layers=["region.0"], stop=1.0)
+    )
 
 
 class Carries(nn.Module):
@@ -139,10 +141,10 @@ def test_what_a_region_passes_on_is_mixed_again(reentrant):
             return self.head(sum(checkpoint(self.region, h, 2 * h, use_reentrant=reentrant)))
 
     torch.manual_seed(1)
-    module, callback = Carrying(), ManifoldMixup(layers=["region"], verify=False)
+    module, callback = Carrying(), ManifoldMixup(layers=["region"], verify=False, stop=1.0)
     plain = copy.deepcopy(module)
     plain.way = None
     fit(module, callback)
-    fit(plain, ManifoldMixup(layers=["region"], verify=False))
+    fit(plain, ManifoldMixup(layers=["region"], verify=False, stop=1.0))
     assert callback.plan.lam < 1
     torch.testing.assert_close(module.state_dict(), plain.state_dict())

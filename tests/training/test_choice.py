@@ -62,7 +62,7 @@ def forwards(module, *callbacks, **kwargs):
 
 
 def test_auto_mixes_the_input_and_two_stages_of_an_unedited_module():
-    callback = ManifoldMixup()
+    callback = ManifoldMixup(stop=1.0)
     fit(Residual(), callback, data=batches(20))
     assert callback.layers_ == ["input", "net.layer1", "net.layer2"]
     assert callback.plan.layer in callback.layers_

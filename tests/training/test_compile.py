@@ -71,7 +71,7 @@ def naive_weights(module, data, epochs=1, layers=LAYERS):
     weights = []
     for epoch in range(epochs):
         for i, batch in enumerate(data):
-            recipe = Recipe(2.0, dict.fromkeys(layers, 1.0))
+            recipe = Recipe(1.0, dict.fromkeys(layers, 1.0))
             plan = draw(recipe, len(batch[1]), seed=0, epoch=epoch, batch_idx=i)
             _, grads = naive.step(module, plan, batch)
             with torch.no_grad():
@@ -89,7 +89,7 @@ def assert_same(steps, expected):
 @pytest.mark.parametrize("way", WAYS)
 def test_every_step_is_the_naive_one_and_every_layer_has_one_graph(float64, way, is_trained):
     data, module, steps = batches(12), Deep(), Steps()
-    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=LAYERS)
+    untouched, callback = copy.deepcopy(module), ManifoldMixup(layers=LAYERS, stop=1.0)
     module = compiled(module, way)
     if is_trained:  # before the callback came
         fit(module, data=data[:2])
@@ -107,7 +107,7 @@ def test_a_network_may_be_compiled_by_its_module(float64):
 
     module, data, steps = Compiles(), batches(6), Steps()
     untouched = copy.deepcopy(module)
-    fit(module, ManifoldMixup(layers=LAYERS), steps, data=data)
+    fit(module, ManifoldMixup(layers=LAYERS, stop=1.0), steps, data=data)
     assert_same(steps, naive_weights(untouched, data))
     assert steps.graphs[-1] <= 3
 
@@ -120,7 +120,7 @@ def test_a_network_may_be_compiled_in_the_middle_of_a_fit(float64):
 
     module, data, steps = Compiles(), batches(9), Steps()
     untouched = copy.deepcopy(module)
-    fit(module, ManifoldMixup(layers=LAYERS), steps, data=data, max_epochs=2)
+    fit(module, ManifoldMixup(layers=LAYERS, stop=1.0), steps, data=data, max_epochs=2)
     assert_same(steps, naive_weights(untouched, data, epochs=2))
     assert steps.graphs[-1] <= 3
 
@@ -130,7 +130,7 @@ def test_blocks_compiled_one_by_one_are_mixed(float64):
     untouched = copy.deepcopy(module)
     for block in module.net:
         block.compile(backend="aot_eager")
-    fit(module, ManifoldMixup(layers=LAYERS), steps, data=data)
+    fit(module, ManifoldMixup(layers=LAYERS, stop=1.0), steps, data=data)
     assert_same(steps, naive_weights(untouched, data))
 
 
@@ -147,7 +147,7 @@ def test_a_block_is_not_taken_for_another_of_the_same_code(float64, layers):
     untouched = copy.deepcopy(module)
     for block in module.net:
         block.compile(backend="aot_eager")
-    fit(module, ManifoldMixup(layers=layers), steps, data=data)
+    fit(module, ManifoldMixup(layers=layers, stop=1.0), steps, data=data)
     assert_same(steps, naive_weights(untouched, data, layers=layers))
 
 
@@ -166,12 +166,12 @@ def test_torch_compile_is_left_as_it_was():
 
 def test_a_second_fit_is_mixed_and_what_follows_is_not(float64):
     module, data = compiled(Deep(), "net.compile()"), batches(4)
-    fit(module, ManifoldMixup(layers=LAYERS), data=data)
+    fit(module, ManifoldMixup(layers=LAYERS, stop=1.0), data=data)
     untouched, x = Deep(), data[0][0]
     untouched.load_state_dict(module.state_dict())
     assert torch.equal(module(x), untouched(x))
     steps = Steps()
-    fit(module, ManifoldMixup(layers=LAYERS), steps, data=data)
+    fit(module, ManifoldMixup(layers=LAYERS, stop=1.0), steps, data=data)
     assert_same(steps, naive_weights(untouched, data))
     trainer().validate(module, loader(data[:1]), verbose=False)
     torch.testing.assert_close(module.validated, module(x))
@@ -182,7 +182,13 @@ def test_batches_of_other_sizes_compile_again_only_once(float64, way):
     data = [batches(6)[i] if i % 3 else batches(size=5)[0] for i in range(6)]
     module, steps = Deep(), Steps()
     untouched = copy.deepcopy(module)
-    fit(compiled(module, way), ManifoldMixup(layers=LAYERS), steps, data=data, max_epochs=6)
+    fit(
+        compiled(module, way),
+        ManifoldMixup(layers=LAYERS, stop=1.0),
+        steps,
+        data=data,
+        max_epochs=6,
+    )
     assert_same(steps, naive_weights(untouched, data, epochs=6))
     assert len(set(steps.graphs[18:])) == 1
     assert steps.graphs[-1] <= 2 * 3
@@ -192,7 +198,7 @@ def test_the_network_with_its_gates_is_one_whole_graph(float64):
     module, data, steps = Deep(), batches(6), Steps()
     untouched = copy.deepcopy(module)
     compiled(module, "net.compile()", fullgraph=True)
-    fit(module, ManifoldMixup(layers=LAYERS), steps, data=data)
+    fit(module, ManifoldMixup(layers=LAYERS, stop=1.0), steps, data=data)
     assert_same(steps, naive_weights(untouched, data))
     assert not counters["graph_break"]
 
@@ -201,7 +207,7 @@ def test_a_whole_module_in_one_graph_is_refused():
     module = torch.compile(Deep(), backend="aot_eager", fullgraph=True)
     message = "the loss of a mixed target runs outside the graph; compile the network rather"
     with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
-        fit(module, ManifoldMixup(layers=["net.0"]))
+        fit(module, ManifoldMixup(layers=["net.0"], stop=1.0))
     assert not any(m._forward_hooks for m in module.modules())
 
 
@@ -217,9 +223,9 @@ def test_inductor_fuses_the_mixing_with_the_layer_after_it(mode):
         fit(module, *callbacks, steps, data=batches(1))
         return metrics.generated_kernel_count, steps.weights[-1]
 
-    plan = draw(Recipe(2.0, {"net.1": 1.0}), 6, seed=0)
+    plan = draw(Recipe(1.0, {"net.1": 1.0}), 6, seed=0)
     plain = kernels()[0]
-    mixed, weights = kernels(ManifoldMixup(layers=["net.1"]))
+    mixed, weights = kernels(ManifoldMixup(layers=["net.1"], stop=1.0))
     torch.manual_seed(1)
     untouched = Deep()
     _, grads = naive.step(untouched, plan, batches()[0])
@@ -235,7 +241,7 @@ def test_a_plain_loop_makes_its_gates_once(float64):
     gates = Gates(model, ["0", "2"])
     for i, (x, y) in enumerate(data):
         layer = ["0", "2", "input"][i % 3]
-        plan = draw(Recipe(2.0, {layer: 1.0}), 6, seed=0, batch_idx=i)
+        plan = draw(Recipe(1.0, {layer: 1.0}), 6, seed=0, batch_idx=i)
         with mixing(gates, plan, y, input=x) as paired:
             loss = F.cross_entropy(model(x), paired)
             found = torch.autograd.grad(loss, list(model.parameters()))
@@ -255,7 +261,7 @@ def test_a_plain_loop_makes_its_gates_once(float64):
 def test_a_plain_loop_that_makes_gates_after_the_trace_is_mixed_or_told():
     (x, y), model = batches()[0], Deep().net
     model.compile(backend="aot_eager")
-    plan = draw(Recipe(2.0, {"0": 1.0}), 6, seed=0)
+    plan = draw(Recipe(1.0, {"0": 1.0}), 6, seed=0)
     expected = F.cross_entropy(model(x), y)
     with warnings.catch_warnings(record=True) as told:
         warnings.simplefilter("always")

@@ -36,7 +36,7 @@ def plans_of(name):
     """What each rank has to draw for each of its batches."""
     _, data, mixup, _, _ = ranks.FITS[name]
     layers = ["input", "net.1"] if mixup["layers"] == "auto" else mixup["layers"]
-    recipe = Recipe(2.0, dict.fromkeys(layers, 1.0), mixup.get("prob", 1.0))
+    recipe = Recipe(1.0, dict.fromkeys(layers, 1.0), mixup.get("prob", 1.0))
     for i, sizes in enumerate(zip(*data.sizes, strict=True)):
         if name == "small first" and i == 0:
             yield [None, None]  # the first rank can't choose yet
@@ -295,7 +295,7 @@ def test_a_batch_norm_that_was_converted_is_mixed(float64):
             TorchSyncBatchNorm().apply(self)
             assert isinstance(self.net[1], nn.SyncBatchNorm)
 
-    module, callback = Normalised(), ManifoldMixup(layers=["net.1"])
+    module, callback = Normalised(), ManifoldMixup(layers=["net.1"], stop=1.0)
     untouched = copy.deepcopy(module)
     fit(module, callback)
     loss, grads = naive.step(untouched, callback.plan, batches()[0])

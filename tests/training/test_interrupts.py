@@ -97,7 +97,7 @@ def last_steps(owner, names):
     module = watched(Whole, names if owner == "module" else [], see)(batches(3))
     callback = watched(L.Callback, names if owner == "callback" else [], see)()
     with TemporaryDirectory() as folder:
-        trained = whole_trainer(folder, ManifoldMixup(layers=["net.0"]), callback)
+        trained = whole_trainer(folder, ManifoldMixup(layers=["net.0"], stop=1.0), callback)
         trained.fit(module)
     return seen
 
@@ -219,7 +219,7 @@ def assert_the_next_fit_is_exact(module, callback, data):
 
 
 def check(case, act, layer, make=batches):
-    data, callback = make(3), ManifoldMixup(layers=[layer])
+    data, callback = make(3), ManifoldMixup(layers=[layer], stop=1.0)
     before = copy.deepcopy(data)
     module, end = stopped(data, case, act, callback)
     kind = "module" if case[0] == "module" else "callback"
@@ -268,7 +268,7 @@ def test_an_interrupt_of_the_test_of_a_layer_leaves_nothing_behind(float64, nth)
                 raise KeyboardInterrupt
             return super().forward(x)
 
-    calls, data, callback = [], batches(3), ManifoldMixup(layers=["net.0"])
+    calls, data, callback = [], batches(3), ManifoldMixup(layers=["net.0"], stop=1.0)
     before, module = copy.deepcopy(data), Interrupted()
     with pytest.raises(SystemExit):
         fit(module, callback, data=data)
@@ -289,7 +289,7 @@ class StopsTwice(L.Callback):
 @pytest.mark.parametrize("layer", ["input", "net.0"])
 @pytest.mark.parametrize("is_before", [True, False])
 def test_an_error_while_one_is_handled_reaches_no_later_fit(float64, is_before, layer):
-    module, data, callback = Net(), batches(3), ManifoldMixup(layers=[layer])
+    module, data, callback = Net(), batches(3), ManifoldMixup(layers=[layer], stop=1.0)
     before = copy.deepcopy(data)
     callbacks = [StopsTwice(), callback] if is_before else [callback, StopsTwice()]
     with pytest.raises(RuntimeError, match="second"):
@@ -308,7 +308,7 @@ def test_minus_one_gives_the_batch_back_before_the_epoch_ends(float64, layer, at
         def on_train_epoch_end(self):
             self.seen = callback.fired, [type(tensor) for batch in data for tensor in batch]
 
-    module, data, callback = Skips(), batches(3), ManifoldMixup(layers=[layer])
+    module, data, callback = Skips(), batches(3), ManifoldMixup(layers=[layer], stop=1.0)
     before = copy.deepcopy(data)
     fit(module, callback, data=data)
     assert module.global_step == at
@@ -319,7 +319,7 @@ def test_minus_one_gives_the_batch_back_before_the_epoch_ends(float64, layer, at
 
 
 def test_max_steps_leaves_nothing_behind(float64):
-    module, data, callback = Net(), batches(3), ManifoldMixup(layers=["input"])
+    module, data, callback = Net(), batches(3), ManifoldMixup(layers=["input"], stop=1.0)
     before = copy.deepcopy(data)
     fit(module, callback, data=data, max_steps=2)
     assert module.global_step == 2

@@ -153,7 +153,7 @@ def test_an_entry_that_is_watched_is_of_a_subclass():
         seen.append(type(batch[0]) is torch.Tensor)
         return F.cross_entropy(module(batch[0]), batch[1])
 
-    fit(Steps(step), ManifoldMixup(layers=["net.0"]), data=batches(5))
+    fit(Steps(step), ManifoldMixup(layers=["net.0"], stop=1.0), data=batches(5))
     assert seen == [False, False, True, False, True]
 
 

@@ -330,7 +330,7 @@ def test_several_loaders_give_the_naive_weights_if_all_targets_are_named(float64
     trainer(steps, callback).fit(module, several(size=6))
     optimizer = naively.configure_optimizers()
     for _, batch_idx, batch in steps.seen:
-        plan = draw(Recipe(2.0, {"net.0": 1, "net.1": 2}), 6, seed=SEED, batch_idx=batch_idx)
+        plan = draw(Recipe(1.0, {"net.0": 1, "net.1": 2}), 6, seed=SEED, batch_idx=batch_idx)
         optimizer.zero_grad()
 
         def run(rows):

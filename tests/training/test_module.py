@@ -70,7 +70,7 @@ def test_the_mixin_works_in_front_of_and_behind_another_base(float64, cls):
 
 
 def test_a_callback_of_the_trainer_takes_the_place_of_the_modules_own():
-    callback, module = ManifoldMixup(layers=["net.1"]), InFront()
+    callback, module = ManifoldMixup(layers=["net.1"], stop=1.0), InFront()
     fit(module, callback)
     assert callback.layers_ == ["net.1"]
     assert [c for c in module.trainer.callbacks if isinstance(c, ManifoldMixup)] == [callback]
@@ -89,7 +89,7 @@ def test_one_module_is_fitted_twice_in_a_trainer_and_in_another():
 def test_a_base_behind_the_mixin_may_configure_the_mixup():
     class Body(Net):
         def configure_mixup(self):
-            return ManifoldMixup(layers=["net.1"])
+            return ManifoldMixup(layers=["net.1"], stop=1.0)
 
     class Mine(ManifoldMixupMixin, Body):
         pass
@@ -102,7 +102,7 @@ def test_a_base_behind_the_mixin_may_configure_the_mixup():
 def test_the_mixin_takes_the_plain_loss_if_the_layer_did_not_run():
     module = Marked(F.cross_entropy)
     module.unused = nn.Identity()
-    module.configure_mixup = lambda: ManifoldMixup(layers=["unused"], verify=False)
+    module.configure_mixup = lambda: ManifoldMixup(layers=["unused"], verify=False, stop=1.0)
     ((x, y),) = batches()
     expected = F.cross_entropy(module.net(x), y)
     with pytest.warns(
@@ -158,7 +158,7 @@ def test_the_classifier_measures_accuracy_nll_ece_and_brier():
 
 
 def test_the_classifier_finds_its_batch_where_the_callback_is_told():
-    mixup = ManifoldMixup(layers=["net.0"], target="1.digit", input="0.pixels")
+    mixup = ManifoldMixup(layers=["net.0"], target="1.digit", input="0.pixels", stop=1.0)
     module, trained = classifier(), trainer(mixup)
     data = loader([({"pixels": x}, {"digit": y, "index": 0}) for x, y in batches(2)])
     trained.fit(module, data, data)
@@ -202,7 +202,7 @@ def test_a_checkpoint_of_the_classifier_loads_with_weights_only(tmp_path):
     trained.save_checkpoint(tmp_path / "last.ckpt")
     saved = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert saved["hyper_parameters"] == {
-        "num_classes": 5, "alpha": 2.0, "layers": ["net.0"], "interval": "epoch",
+        "num_classes": 5, "alpha": 1.0, "layers": ["net.0"], "stop": None, "interval": "epoch",
         "ignore_index": None,
     }  # fmt: skip
     loaded = ManifoldMixupClassifier.load_from_checkpoint(

@@ -50,7 +50,10 @@ def test_any_precision_gives_the_naive_loss_and_gradients(precision, dtype, tole
     device = "cuda" if precision == "16-mixed" else "cpu"
     half = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}.get(precision)
     module, x, y = steep()
-    naively, callback = copy.deepcopy(module).to(device, dtype), ManifoldMixup(layers=[layer])
+    naively, callback = (
+        copy.deepcopy(module).to(device, dtype),
+        ManifoldMixup(layers=[layer], stop=1.0),
+    )
     fit(module, callback, data=[(x, y)], precision=precision, accelerator=device)
     x, y = x.to(device, dtype), y.to(device)
     with torch.autocast(device, half) if half else nullcontext():

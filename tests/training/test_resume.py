@@ -126,7 +126,7 @@ def train(folder, name, *callbacks, resume=None, kill=None, every=None, module=N
 
 
 def mixup(layers="auto", seed=SEED):
-    return ManifoldMixup(layers=layers, seed=seed)
+    return ManifoldMixup(layers=layers, seed=seed, stop=1.0)
 
 
 def assert_one_run(whole, rest):
@@ -140,7 +140,7 @@ def assert_one_run(whole, rest):
 
 def assert_drawn(found, names, num_batches, **kwargs):
     """The plans are those of the second epoch, a pure function of seed, batch and rank."""
-    recipe = Recipe(2.0, dict.fromkeys(names, 1.0))
+    recipe = Recipe(1.0, dict.fromkeys(names, 1.0))
     assert found["plans"] == [
         (1, i, *plain(draw(recipe, SIZE, **{"seed": SEED, "epoch": 1, "batch_idx": i, **kwargs})))
         for i in range(num_batches)
@@ -186,7 +186,7 @@ def test_a_schedule_goes_on_where_it_was(tmp_path, name):
             self.log("gap", float(self(batch[0]).sum().sin()), batch_size=1)
 
     def scheduled():
-        return ManifoldMixup(**{"layers": NAMED, "seed": SEED, **SCHEDULES[name]})
+        return ManifoldMixup(**{"layers": NAMED, "seed": SEED, "stop": 1.0, **SCHEDULES[name]})
 
     often = {"every": 3, "limit_val_batches": 2, "val_check_interval": 2}
     whole = train(tmp_path, "whole", scheduled(), module=Validated(), **often)

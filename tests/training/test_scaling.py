@@ -412,8 +412,8 @@ def test_where_every_prediction_is_right_nothing_is_scaled():
 
     scaling = TemperatureScaling(apply=True)
     right = [(x, torch.arange(len(x)) % 5) for x, _ in VALID]
+    one = trainer(scaling)
     with pytest.warns(UserWarning, match="all its predictions are right"):
-        one = trainer(scaling)
         one.fit(Sure(), loader(right), loader(right))
     found = scaling.temperature_
     assert (found.T, found.samples) == (1.0, 21)

@@ -120,7 +120,7 @@ class Encoder(nn.Module):
 
 def assert_united(module, batch, union, names, steps=4, **kwargs):
     """Fit on one batch time and again, also in steps that are not watched; judge each step."""
-    mixup = ManifoldMixup(union=union, seed=0, **kwargs)
+    mixup = ManifoldMixup(union=union, stop=1.0, seed=0, **kwargs)
     naively = United(mixup, batch, names)
     fit(module, mixup, naively, data=[copy.deepcopy(batch) for _ in range(steps)])
     assert naively.layers <= set(mixup.layers_)
@@ -155,7 +155,7 @@ def test_a_check_takes_the_union_in_its_naive_form_too():
     module.model.bert.register_forward_pre_hook(
         lambda *args: seen.append(args[-1]["attention_mask"].clone()), with_kwargs=True
     )
-    mixup = ManifoldMixup(layers=["model.bert.embeddings"], union="attention_mask")
+    mixup = ManifoldMixup(layers=["model.bert.embeddings"], union="attention_mask", stop=1.0)
     checked = check(module, loader([sentences()]), mixup=mixup)
     assert checked.is_exact, str(checked)
     assert not torch.equal(seen[-1], VALID)
@@ -170,7 +170,7 @@ def test_the_masks_are_given_back_also_after_an_exception():
 
     batch = {"tokens": IDS, "token_lengths": LENGTHS.clone(), "labels": CLASSES}
     lengths, memory = batch["token_lengths"], batch["token_lengths"].data_ptr()
-    mixup = ManifoldMixup(layers=["model.embedding"], union="token_lengths")
+    mixup = ManifoldMixup(layers=["model.embedding"], union="token_lengths", stop=1.0)
     module = Failing(Packed())
     with pytest.raises(KeyError, match="labels"):
         fit(module, mixup, data=[batch])
@@ -194,7 +194,7 @@ def test_validation_keeps_its_masks():
             assert torch.equal(self.took["token_lengths"], LENGTHS)
 
     batch = {"tokens": IDS, "token_lengths": LENGTHS, "labels": CLASSES}
-    mixup = ManifoldMixup(layers=["model.embedding"], union="token_lengths")
+    mixup = ManifoldMixup(layers=["model.embedding"], union="token_lengths", stop=1.0)
     loaders = loader([batch]), loader([batch])
     trainer(mixup).fit(Validated(Averaged()), *loaders)
     assert mixup.plan is not None
@@ -202,6 +202,6 @@ def test_validation_keeps_its_masks():
 
 def test_the_union_is_named_where_it_is():
     batch = {"tokens": IDS, "token_lengths": LENGTHS, "labels": CLASSES}
-    mixup = ManifoldMixup(layers=["model.embedding"], union="lengths")
+    mixup = ManifoldMixup(layers=["model.embedding"], union="lengths", stop=1.0)
     with pytest.raises(ValueError, match="there is no union='lengths' in the batch, dict"):
         fit(Classifier(Packed()), mixup, data=[batch])

@@ -44,7 +44,7 @@ def settled(module, *callbacks, val=VAL, data=2, **kwargs):
 
 def test_alpha_changes_with_the_epoch():
     module = Kept()
-    mixup = ManifoldMixup({0: 0.0, 1: 0.2, 3: 5.0}, ["net.0"], seed=3)
+    mixup = ManifoldMixup({0: 0.0, 1: 0.2, 3: 5.0}, ["net.0"], seed=3, stop=1.0)
     fit(module, mixup, data=batches(2), max_epochs=4)
     assert module.mixed == ["..", "xx", "xx", "xx"]
     for epoch, alpha in ((1, 0.2), (2, 0.2), (3, 5.0)):
@@ -60,7 +60,7 @@ def test_some_batches_are_left_alone():
     assert 4 < first.count("x") < 16
     assert (second, third) == ("." * 20, "x" * 20)
     whole = Kept()
-    fit(whole, ManifoldMixup(layers=["net.0", "input"], seed=3), data=batches(20))
+    fit(whole, ManifoldMixup(layers=["net.0", "input"], seed=3, stop=1.0), data=batches(20))
     for plan, other in zip(module.plans[0], whole.plans[0], strict=True):
         assert plan is None or (plan.layer, plan.lam) == (other.layer, other.lam)
 
@@ -76,6 +76,8 @@ def test_an_unmixed_batch_is_trained_as_without_the_callback():
 @pytest.mark.parametrize(
     ("stop", "limits", "mixed"),
     [
+        (None, {"max_epochs": 2}, ["xxxx", "...."]),
+        (1.0, {"max_epochs": 2}, ["xxxx", "xxxx"]),
         (0.75, {"max_epochs": 2}, ["xxxx", "xx.."]),
         (0.75, {"max_epochs": -1, "max_steps": 5}, ["xxxx", "."]),
         (0.75, {"max_epochs": 9, "max_steps": 5}, ["xxxx", "."]),
@@ -93,6 +95,16 @@ def test_mixing_stops_after_a_share_of_the_fit(stop, limits, mixed):
     module = Kept()
     fit(module, ManifoldMixup(layers=["net.0"], stop=stop), data=batches(4), **limits)
     assert module.mixed == mixed
+
+
+def test_a_fit_without_an_end_has_no_half_and_is_mixed_throughout():
+    class Enough(L.Callback):
+        def on_train_epoch_end(self, trainer, pl_module):
+            trainer.should_stop = trainer.current_epoch == 1
+
+    module = Kept()
+    fit(module, ManifoldMixup(layers=["net.0"]), Enough(), data=batches(3), max_epochs=-1)
+    assert module.mixed == ["xxx", "xxx"]
 
 
 def test_a_loader_without_a_length_stops_by_epochs():
@@ -158,13 +170,13 @@ def test_what_a_validation_shows_is_measured_without_a_trace():
     torch.manual_seed(5)
     settled(one, ManifoldMixup(layers=["net.0"], settle=1e-9), max_epochs=2)
     torch.manual_seed(5)
-    settled(two, ManifoldMixup(layers=["net.0"]), max_epochs=2)
+    settled(two, ManifoldMixup(layers=["net.0"], stop=1.0), max_epochs=2)
     assert torch.equal(one.noise, two.noise)
     assert all(m.training for m in one.modules()) == all(m.training for m in two.modules())
 
 
 def test_the_classifier_settles_by_its_own_gap():
-    module = ManifoldMixupClassifier(torch.nn.Linear(4, 5), 5)
+    module = ManifoldMixupClassifier(torch.nn.Linear(4, 5), 5, stop=1.0)
     mixup = ManifoldMixup(layers=["net"], settle=0.5, gap="val/gap")
     trained = trainer(mixup, max_epochs=2)
     trained.fit(module, loader(batches(2)), loader(VAL))
@@ -202,7 +214,7 @@ def test_own_labels_and_unions_come_from_yaml():
 
 def test_losses_are_as_before_where_nothing_is_scheduled():
     one, two = Kept(), Kept()
-    fit(one, ManifoldMixup(layers=["net.0"], seed=3), data=batches(3))
+    fit(one, ManifoldMixup(2.0, ["net.0"], seed=3, stop=1.0), data=batches(3))
     fit(two, ManifoldMixup({0: 2.0}, ["net.0"], prob={0: 1.0}, seed=3), data=batches(3))
     assert float(F.l1_loss(one.net[0].weight, two.net[0].weight)) == 0
 
@@ -250,7 +262,7 @@ def test_what_is_logged_of_a_box_is_what_was_mixed():
         def configure_optimizers(self):
             return torch.optim.SGD(self.parameters(), lr=0.1)
 
-    mixup = ManifoldMixup(layers=["net.0"], kind="cutmix", log_plan=True, verify=False)
+    mixup = ManifoldMixup(layers=["net.0"], kind="cutmix", log_plan=True, verify=False, stop=1.0)
     trained = trainer(mixup)
     trained.fit(Pictures(), loader([(torch.randn(6, 3, 8, 8), torch.arange(6) % 5)]))
     assert trained.callback_metrics["mixup/lam"] == pytest.approx(float(mixup.plan.lam))

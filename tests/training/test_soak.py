@@ -67,7 +67,7 @@ class Run:
 
     def follow(self, epoch, batch_idx):
         assert (epoch, batch_idx) == (self.epoch, self.batch_idx)
-        recipe = Recipe(2.0, dict.fromkeys(LAYERS[self.asked], 1.0))
+        recipe = Recipe(1.0, dict.fromkeys(LAYERS[self.asked], 1.0))
         place = {"seed": SEED, "epoch": epoch, "batch_idx": batch_idx}
         plan, found = draw(recipe, self.sizes[batch_idx], **place), self.mixup.plan
         assert (found is None) == (plan is None)
@@ -142,7 +142,7 @@ def soak(num_steps, path):
     """Fit until so many steps are made; yields after every fit what was done so far."""
     rng, done, run = random.Random(5), Counter(), None
     modules = [AnyNet(automatic) for automatic in (True, False)]
-    mixups = {asked: ManifoldMixup(layers=asked, seed=SEED) for asked in LAYERS}
+    mixups = {asked: ManifoldMixup(layers=asked, seed=SEED, stop=1.0) for asked in LAYERS}
     while done["steps"] < num_steps:
         if run is None or rng.random() < 0.4:
             run = Run(rng, modules, mixups)

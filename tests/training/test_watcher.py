@@ -367,7 +367,7 @@ def by_assignment(module, batch):
 def test_a_python_value_that_the_loss_depends_on_is_said_with_its_line(step, what, target):
     line = step.__code__.co_firstlineno
     batch = [X, target]
-    _, _, _, said = trained(step, batch, target=1)
+    _, _, _, said = trained(step, batch, target=1, alpha=2.0)
     (text,) = said
     place = text.split(f"({what} at test_watcher.py:")[1].partition(")")[0]
     assert line < int(place) < line + 6
@@ -441,7 +441,7 @@ def test_a_value_is_said_of_where_a_step_can_not_be_run_again():
 def test_each_thing_is_said_once_in_a_fit():
     module = Steps(weighs)
     with pytest.warns(UserWarning, match="entry '2'") as caught:
-        fit(module, ManifoldMixup(layers=["net.0"], target=1), data=[[X, Y, WEIGHT]] * 9)
+        fit(module, ManifoldMixup(layers=["net.0"], target=1, stop=1.0), data=[[X, Y, WEIGHT]] * 9)
     assert len([w for w in caught if "entry '2'" in str(w.message)]) == 1
 
 
@@ -452,7 +452,7 @@ def test_what_comes_up_later_is_found_at_the_next_power_of_two():
         return weighs(module, batch)
 
     for count, found in ((7, False), (8, True)):
-        callback = ManifoldMixup(layers=["net.0"], target=1)
+        callback = ManifoldMixup(layers=["net.0"], target=1, stop=1.0)
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
             fit(Steps(step), callback, data=[[X, Y, WEIGHT]] * count)
@@ -471,7 +471,7 @@ def test_a_step_that_returns_no_loss_is_said(gradients):
                 self.kept = self(batch[0]), batch[1]
 
     with pytest.warns(UserWarning, match="no gradient was taken of a loss, though .*'net.0'"):
-        fit(Gathers(), ManifoldMixup(layers=["net.0"]))
+        fit(Gathers(), ManifoldMixup(layers=["net.0"], stop=1.0))
 
 
 def test_a_manual_step_that_takes_no_gradient_is_said_at_the_end_of_the_epoch():
@@ -482,7 +482,7 @@ def test_a_manual_step_that_takes_no_gradient_is_said_at_the_end_of_the_epoch():
             self(batch[0])
 
     with pytest.warns(UserWarning, match="no gradient was taken of a loss"):
-        fit(Idle(), ManifoldMixup(layers=["net.0"]))
+        fit(Idle(), ManifoldMixup(layers=["net.0"], stop=1.0))
 
 
 def test_float_targets_keep_their_own_labels_for_whoever_takes_them_out():
@@ -549,12 +549,12 @@ def test_a_value_that_counts_only_later_is_found_later():
             return (weight * loss).mean()
 
     with pytest.warns(UserWarning, match="tolist at test_watcher.py:"):
-        fit(Later(), ManifoldMixup(layers=["net.0"]), data=batches(2))
+        fit(Later(), ManifoldMixup(layers=["net.0"], stop=1.0), data=batches(2))
 
 
 def test_a_value_is_said_once_though_its_effect_is_another_in_each_step():
     with pytest.warns(UserWarning, match="is off by") as caught:
-        fit(Steps(by_item), ManifoldMixup(layers=["net.0"]), data=batches(9))
+        fit(Steps(by_item), ManifoldMixup(layers=["net.0"], stop=1.0), data=batches(9))
     assert len([w for w in caught if "is off by" in str(w.message)]) == 1
 
 
@@ -576,7 +576,7 @@ def test_what_a_step_tells_its_logger_is_not_told_again_in_a_trial():
 
     logger = Counts()
     with pytest.warns(UserWarning, match="is off by"):
-        fit(Steps(step), ManifoldMixup(layers=["net.0"]), logger=logger)
+        fit(Steps(step), ManifoldMixup(layers=["net.0"], stop=1.0), logger=logger)
     assert logger.count == 1
 
 
@@ -637,7 +637,7 @@ def test_a_buffer_with_as_many_rows_is_no_entry():
     module.register_buffer("scale", scale)
     with warnings.catch_warnings():
         warnings.filterwarnings("error", ".*said once")
-        fit(module, ManifoldMixup(layers=["net.0"]), data=[[X.clone(), Y.clone()]])
+        fit(module, ManifoldMixup(layers=["net.0"], stop=1.0), data=[[X.clone(), Y.clone()]])
 
 
 def test_a_sparse_matrix_may_go_with_the_input():
