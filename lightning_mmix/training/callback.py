@@ -26,8 +26,8 @@ from lightning_mmix.training.settling import Settling
 class ManifoldMixup(Settling):
     """Train any LightningModule with Manifold Mixup (Verma et al., 2019).
 
-    In every training step a layer, a weight λ ~ Beta(α, α) and a random pairing of the batch are
-    drawn; the layer's output h becomes λ·h + (1 - λ)·h[partner], and the loss λ·L(y) +
+    In each step that is mixed a layer, a weight λ ~ Beta(α, α) and a random pairing of the batch
+    are drawn; the layer's output h becomes λ·h + (1 - λ)·h[partner], and the loss λ·L(y) +
     (1 - λ)·L(y[partner]), for whatever L the training step computes from its target. Validation,
     test and prediction are left alone. ``layers=["input"]`` is plain mixup.
 
