@@ -31,14 +31,20 @@ QUICK = ("digits", "breast cancer", "phishing")
 
 def main(args: Sequence[str] | None = None) -> None:
     """Read the command line, and run or show."""
-    options = _parser().parse_args(args)
+    parser = _parser()
+    options = parser.parse_args(args)
+    for name, least in {"seeds": 2, "steps": 1, "processes": 1}.items():
+        value = getattr(options, name)
+        if value is not None and value < least:
+            parser.error(f"expected --{name} of {least} or more, but got {value}")
+    if options.show is not None and not results_in(options.show):
+        parser.error(f"{options.show} holds no runs; expected a runs.jsonl of a panel")
     tasks = [TASKS[name] for name in (QUICK if options.quick else TASKS)]
     if options.choose:
         tasks = [task for task in tasks if task.chooses]
-    if options.steps:
+    if options.steps is not None:
         tasks = [replace(task, steps=options.steps) for task in tasks]
-    text = _ran(options, tasks) if options.show is None else _shown(options.show)
-    Console().print(Markdown(text))
+    _print(_ran(options, tasks) if options.show is None else _shown(options.show))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--quick", action="store_true", help=f"only {', '.join(QUICK)}")
     parser.add_argument("--choose", action="store_true", help="rank settings on validation data")
-    parser.add_argument("--seeds", type=int, default=5, help="how many, two or more")
+    parser.add_argument("--seeds", type=int, help="how many, two or more (5, or 3 with --quick)")
     parser.add_argument("--steps", type=int, help="of each training, to see that it runs")
     parser.add_argument("--processes", type=int, help="runs at once; a processor each by default")
     parser.add_argument("--out", type=Path, default=Path("panel-results"), help="a folder")
@@ -59,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _ran(options: argparse.Namespace, tasks: list[Task]) -> str:
     options.out.mkdir(parents=True, exist_ok=True)
-    seeds = range(3 if options.quick else options.seeds)
+    seeds = range(options.seeds or (3 if options.quick else 5))
     arms = CANDIDATES if options.choose else ARMS
     runs = runs_of(tasks, arms, seeds, held_out=options.choose)
     results = results_of(runs, options.out / "runs.jsonl", options.processes)
@@ -76,6 +82,15 @@ def _shown(path: Path) -> str:
     tasks = [replace(task, steps=steps[name]) for name, task in TASKS.items() if name in steps]
     is_choice = all(run.held_out for run in results)
     return choice_table(results, tasks) if is_choice else rendered(results, tasks)
+
+
+def _print(text: str) -> None:
+    """Tables where they fit, and else the text that a table is made of."""
+    console = Console()
+    if console.is_terminal and console.width >= 140:
+        console.print(Markdown(text))
+    else:
+        print(text)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,10 @@
 import json
 import multiprocessing
 import os
+import signal
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import Thread
@@ -55,39 +57,41 @@ def results_of(runs: Iterable[Run], path: Path, processes: int | None = None) ->
     runs = list(dict.fromkeys(runs))
     done = results_in(path)
     missing = [each for each in runs if each not in done]
+    print(f"{len(runs) - len(missing)} of {len(runs)} runs are done, as {path} says", flush=True)
     cut_short = path.exists() and not path.read_text().endswith("\n")
-    with (
-        path.open("a") as file,
-        ProcessPoolExecutor(
-            processes or os.cpu_count(),
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_begin,
-        ) as pool,
-    ):
+    pool = ProcessPoolExecutor(
+        processes or os.cpu_count(),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_begin,
+    )
+    with path.open("a") as file, pool:
         file.write("\n" * cut_short)
         futures = {pool.submit(_carried_out, each): each for each in missing}
-        for future in track(as_completed(futures), "training", len(futures), disable=not futures):
-            each = futures[future]
-            done[each] = future.result()
-            file.write(json.dumps({**asdict(each), "scores": done[each]}) + "\n")
-            file.flush()
+        try:
+            for future in track(as_completed(futures), "training", len(futures)):
+                each = futures[future]
+                done[each] = future.result()
+                file.write(json.dumps({**asdict(each), "scores": done[each]}) + "\n")
+                file.flush()
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise SystemExit("stopped; the same command goes on from here") from None
     return {each: done[each] for each in runs}
 
 
 def results_in(path: Path) -> dict[Run, Scores]:
     """What a file holds; a last line that a kill cut short does not count."""
     done = {}
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
+    for line in path.read_text().splitlines() if path.is_file() else []:
+        with suppress(ValueError, TypeError, KeyError, AttributeError):  # not a line of ours
             entry = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        scores = entry.pop("scores")
-        done[Run(**entry)] = scores
+            scores = entry.pop("scores")
+            done[Run(**entry)] = scores
     return done
 
 
 def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent says what happens
     quiet()
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -36,7 +36,8 @@ class Mixer(Engine):
     Args:
         model: The module that the loop calls, also compiled, or wrapped for several processes.
         alpha: α of λ ~ Beta(α, α), finite and ≥ 0; 0 means no mixing. A mapping from epochs to
-            numbers changes it: each holds from its epoch on, and 0 is among them.
+            numbers changes it, for the whole training: each holds from its epoch on, and 0 is
+            among them.
         layers: The eligible set S. ``"auto"`` takes the input and the layers after a quarter and
             after half of the network. Or layer names, globs whose ``*`` stays within one part of
             the name, and ``"input"``; a mapping gives each a weight.
@@ -187,7 +188,8 @@ class Mixer(Engine):
         Raises:
             ValueError: If the epoch is below 0, or not below ``of``.
         """
-        if not isinstance(epoch, int) or epoch < 0 or (of is not None and epoch >= of):
+        are_whole = isinstance(epoch, int) and isinstance(of, int | None)
+        if not are_whole or epoch < 0 or (of is not None and epoch >= of):
             raise ValueError(f"expected an epoch ≥ 0 and below of, but got {epoch} and of={of}")
         if epoch != self.epoch:
             self.report_epoch()

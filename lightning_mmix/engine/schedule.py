@@ -87,9 +87,10 @@ class Schedule:
         return _HALF if self._is_by_default else 1.0
 
     def told(self, done: float | None) -> str:
-        """In words, until when batches are mixed; empty where that is to the end."""
-        is_known = self._stop < 1 and done is not None
-        return f"mixed until {self._stop:.0%} of the training" if is_known else ""
+        """In words, until when batches are mixed; empty where the user said to the end."""
+        if self._stop < 1 and done is not None:
+            return f"mixed until {self._stop:.0%} of the training"
+        return "mixed throughout" if self.stop is None and self.settle == 0 else ""
 
     def settles(self, done: float) -> bool:
         """Whether mixing depends on confidence when this share of the training is done."""

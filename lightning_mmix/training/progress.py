@@ -13,13 +13,15 @@ def share_done(trainer: Trainer, batches: int) -> float | None:
         batches: How many batches of the current epoch are done.
 
     Returns:
-        In [0, 1]; None if neither the number of steps nor that of epochs is limited.
+        In [0, 1]; None if neither the number of steps nor that of epochs is limited, or if all is
+        one epoch of no known length.
     """
     shares = []
     if trainer.max_steps > 0:
         shares.append(trainer.global_step / trainer.max_steps)
-    if trainer.max_epochs is not None and trainer.max_epochs > 0:
-        size = trainer.num_training_batches
-        within = batches / size if 0 < size < math.inf else 0.0
+    size = trainer.num_training_batches
+    is_known = 0 < size < math.inf
+    if trainer.max_epochs is not None and trainer.max_epochs > (0 if is_known else 1):
+        within = batches / size if is_known else 0.0
         shares.append((trainer.current_epoch + within) / trainer.max_epochs)
     return min(max(shares), 1.0) if shares else None

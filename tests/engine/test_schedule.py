@@ -40,7 +40,8 @@ def test_a_network_settles_while_it_is_over_confident_alone(done, gap, prob):
 def test_as_it_comes_the_first_half_is_mixed_if_there_is_one(done, prob):
     schedule = Schedule()
     assert schedule.at(3, done, None) == (1.0, prob)
-    assert schedule.told(done) == ("" if done is None else "mixed until 50% of the training")
+    until = "throughout" if done is None else "until 50% of the training"
+    assert schedule.told(done) == f"mixed {until}"
 
 
 @pytest.mark.parametrize(
@@ -49,7 +50,7 @@ def test_as_it_comes_the_first_half_is_mixed_if_there_is_one(done, prob):
 def test_who_says_when_to_mix_has_the_whole_training(kwargs):
     schedule = Schedule(**kwargs)
     assert schedule.at(3, 0.9, None) == (1.0, 1.0)
-    assert schedule.told(0.9) == ""
+    assert schedule.told(0.9) == ("mixed throughout" if schedule.needs_epoch else "")
 
 
 def test_a_schedule_that_needs_no_length_asks_for_none():

@@ -14,6 +14,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
 arms = pytest.importorskip("panel.arms")
 choice = pytest.importorskip("panel.choice")
+command = pytest.importorskip("panel.__main__")
 conditions = pytest.importorskip("panel.conditions")
 results = pytest.importorskip("panel.results")
 runs = pytest.importorskip("panel.runs")
@@ -160,12 +161,28 @@ def test_a_panel_goes_on_after_a_kill_amid_a_line(tmp_path):
 
 @pytest.mark.slow
 def test_the_command_leaves_tables_and_a_picture(tmp_path):
-    command = [sys.executable, "-m", "panel", "--quick", "--steps", "40", "--out", str(tmp_path)]
+    words = [sys.executable, "-m", "panel", "--quick", "--steps", "40", "--out", str(tmp_path)]
     for _ in range(2):  # the second time nothing is left to do
-        told = subprocess.run(command, cwd=EXAMPLES, capture_output=True, text=True, check=True)
+        told = subprocess.run(words, cwd=EXAMPLES, capture_output=True, text=True, check=True)
     assert "recommended" in told.stdout
     assert (tmp_path / "panel.png").stat().st_size > 10_000
     assert len((tmp_path / "runs.jsonl").read_text().splitlines()) == 3 * 3 * len(arms.ARMS)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--seeds", "1"], "expected --seeds of 2 or more, but got 1"),
+        (["--steps", "0"], "expected --steps of 1 or more, but got 0"),
+        (["--processes", "-1"], "expected --processes of 1 or more, but got -1"),
+        (["--show", "README.md"], "README.md holds no runs; expected a runs.jsonl of a panel"),
+    ],
+    ids=str,
+)
+def test_a_wrong_option_is_told_in_a_sentence(options, told, capsys):
+    with pytest.raises(SystemExit):
+        command.main(options)
+    assert told in capsys.readouterr().err
 
 
 def test_the_page_shows_what_was_measured():

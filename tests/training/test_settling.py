@@ -118,6 +118,20 @@ def test_a_loader_without_a_length_stops_by_epochs():
     assert module.mixed == ["xx", "xx", "..", ".."]
 
 
+def test_one_epoch_of_no_known_length_has_no_half():
+    class Stream(torch.utils.data.IterableDataset):
+        def __iter__(self):
+            yield from batches(4)
+
+    module = Kept()
+    data = DataLoader(Stream(), batch_size=None)
+    trainer(ManifoldMixup(layers=["net.0"])).fit(module, data)
+    assert module.mixed == ["xxxx"]
+    asked = trainer(ManifoldMixup(layers=["net.0"], stop=0.5))
+    with pytest.raises(ValueError, match="whose length is not known"):
+        asked.fit(Kept(), data)
+
+
 def test_a_fit_settles_by_a_logged_gap():
     module = Kept(gaps=[-0.5, 0.1, -0.1, 0.0, 0.2, 0.2])
     mixup = ManifoldMixup(layers=["net.0"], settle=0.5, gap="val/gap")
