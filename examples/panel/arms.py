@@ -6,11 +6,11 @@ from panel.tasks import Task
 from panel.training import Arguments
 
 RECOMMENDED: Arguments = {"alpha": 1.0, "prob": 1.0, "stop": 0.5}
-"""Of the settings that ask for no validation data, the one that ``python -m panel --choose`` ranks
-first. It is what ``ManifoldMixup()`` does."""
+"""The simplest of the settings that ``python -m panel --choose`` ranks first: those that mix in the
+first half, and stop or settle after it. It is what ``ManifoldMixup()`` does."""
 
 SETTLED: Arguments = {"alpha": 1.0, "prob": 1.0, "settle": 0.5}
-"""The one that it ranks first of all."""
+"""The same, settled."""
 
 ARMS: dict[str, Arguments | None] = {
     "no mixing": None,
