@@ -6,8 +6,8 @@ from panel.tasks import Task
 from panel.training import Arguments
 
 RECOMMENDED: Arguments = {"alpha": 1.0, "prob": 1.0, "stop": 0.5}
-"""The simplest of the settings that ``python -m panel --choose`` ranks first: those that mix in the
-first half, and stop or settle after it. It is what ``ManifoldMixup()`` does."""
+"""Of the settings that need no validation data, the first one in the table of the choice. It is
+what ``ManifoldMixup()`` does."""
 
 SETTLED: Arguments = {"alpha": 1.0, "prob": 1.0, "settle": 0.5}
 """The same, settled."""
