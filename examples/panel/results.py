@@ -60,8 +60,6 @@ class Verdict:
         better: On how many of them an arm is clearly better, by its interval over seeds.
         unclear: On how many no difference is shown.
         worse: On how many it is clearly worse.
-        wins: On how many its mean is better, however little.
-        losses: On how many its mean is worse.
         p: Of Wilcoxon's signed-rank test of the means of all data sets, two-sided; 1 where no mean
             differs.
     """
@@ -69,8 +67,6 @@ class Verdict:
     better: int
     unclear: int
     worse: int
-    wins: int
-    losses: int
     p: float
 
 
@@ -110,14 +106,12 @@ def verdict(differences: Sequence[Difference], score: Score) -> Verdict:
     Example:
         >>> found = [Difference(mean, 0.5, 5) for mean in (1.0, 2.0, 0.4, 3.0, 1.5, -0.7)]
         >>> verdict(found, ACCURACY)
-        Verdict(better=4, unclear=1, worse=1, wins=5, losses=1, p=0.09375)
+        Verdict(better=4, unclear=1, worse=1, p=0.09375)
     """
     clear = [score.verdict(each) for each in differences]
-    sign = 1 if score.higher_is_better else -1
-    means = [sign * each.mean for each in differences]
+    means = [each.mean for each in differences]
     p = float(wilcoxon(means).pvalue) if any(means) else 1.0
-    counts = clear.count(1), clear.count(0), clear.count(-1)
-    return Verdict(*counts, sum(m > 0 for m in means), sum(m < 0 for m in means), p)
+    return Verdict(clear.count(1), clear.count(0), clear.count(-1), p)
 
 
 def classifications(tasks: Iterable[Task]) -> list[Task]:

@@ -8,6 +8,7 @@ from benchmarks.tables import table
 from panel.arms import ARMS
 from panel.results import (
     BASE,
+    GAP,
     OURS,
     RMSE,
     SCORES,
@@ -47,21 +48,19 @@ def rendered(results: Results, tasks: Sequence[Task]) -> str:
     return "\n\n".join(parts)
 
 
-def difference_table(
-    results: Results, tasks: Iterable[Task], base: str = BASE, scores: Sequence[Score] = SCORES
-) -> str:
-    """The recommended setting against another arm: a row a data set, a column a score.
+def difference_table(results: Results, tasks: Iterable[Task]) -> str:
+    """The recommended setting against no mixing: a row a data set, a column a score.
 
     What is beyond its 95 % interval over seeds is bold where better, and in italics where worse.
     """
     lines = []
     for task in tasks:
-        shown = (RMSE,) if task.is_regression else scores
+        shown = (RMSE,) if task.is_regression else SCORES
         level = _mean(results, task, shown[0])
-        cells = [_cell(results, task, score, base) for score in shown]
-        lines.append([task.name, level, *cells, *[""] * (len(scores) - len(shown))])
-    titles = [f"Δ {score.title}" for score in scores]
-    return table(["", f"{base}: accuracy % or RMSE", *titles], lines)
+        cells = [_cell(results, task, score) for score in shown]
+        lines.append([task.name, level, *cells, *[""] * (len(SCORES) - len(shown))])
+    titles = [f"Δ {score.title}" for score in SCORES]
+    return table(["", f"{BASE}: accuracy % or RMSE", *titles], lines)
 
 
 def summary_table(results: Results, tasks: Iterable[Task], scores: Sequence[Score] = SCORES) -> str:
@@ -89,7 +88,7 @@ def against_table(results: Results, tasks: Iterable[Task]) -> str:
 def level_table(results: Results, tasks: Iterable[Task]) -> str:
     """Each arm's scores, mean over seeds and data sets."""
     tasks = classifications(tasks)
-    scores = (*SCORES, *TEMPERED)
+    scores = (*SCORES, GAP, *TEMPERED)
     lines = []
     for arm in ARMS:
         means = [
@@ -106,8 +105,8 @@ def _mean(results: Results, task: Task, score: Score) -> str:
     return f"{level:.1f}"
 
 
-def _cell(results: Results, task: Task, score: Score, base: str) -> str:
-    found = difference(results, task, score, OURS, base)
+def _cell(results: Results, task: Task, score: Score) -> str:
+    found = difference(results, task, score)
     cell = f"{found.mean:+.{score.digits}f} ± {found.half_width:.{score.digits}f}"
     mark = {1: "**", -1: "*", 0: ""}[score.verdict(found)]
     return f"{mark}{cell}{mark}"

@@ -21,7 +21,6 @@ from torch.utils.data import TensorDataset
 from panel.networks import Attention, ConvNet, Perceptron, Recurrent
 
 Kind = Literal["images", "series", "table"]
-Sizes = dict[str, int | float]
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,6 @@ class Task:
         kind: What can be done to its inputs.
         source: Loads it.
         network: Makes the network for data of this shape, (C, ...) or (F,), and so many outputs.
-        network_name: The network in a word or two.
         train: How much of the rest is trained on, in samples or as a share; the rest of the rest,
             at most 1,000, is to validate with.
         steps: Of the training.
@@ -80,7 +78,6 @@ class Task:
     kind: Kind
     source: Callable[[], Source]
     network: Callable[[tuple[int, ...], int], nn.Module]
-    network_name: str
     train: int | float = 0.75
     steps: int = 600
     batch_size: int = 32
@@ -246,33 +243,31 @@ def _perceptron(shape: tuple[int, ...], outputs: int) -> nn.Module:
 
 
 def _series(name: str, length: int, **how: Any) -> Task:
-    how = {"network": _series_net, "network_name": "convolutional", **how}
+    how = {"network": _series_net, **how}
     return Task(name, "series", _aeon(name, length), **how)
 
 
 def _table(name: str, source: Callable[[], Source], **how: Any) -> Task:
-    return Task(name, "table", source, _perceptron, "fully connected", steps=1000, lr=1e-3, **how)
+    return Task(name, "table", source, _perceptron, steps=1000, lr=1e-3, **how)
 
 
-_CONVOLUTIONAL: dict[str, Any] = {"network": _image_net, "network_name": "convolutional"}
-_GRU: dict[str, Any] = {"network": _recurrent, "network_name": "recurrent"}
-_BLOCKS: dict[str, Any] = {"network": _attention, "network_name": "attention", "lr": 1e-3}
+_BLOCKS: dict[str, Any] = {"network": _attention, "lr": 1e-3}
 
 _CHOSEN_ON = (
-    Task("digits", "images", _digits, **_CONVOLUTIONAL, train=100, batch_size=50),
-    Task("MNIST-1D", "series", _mnist1d, _plain_net, "convolutional", steps=3000, batch_size=100),
+    Task("digits", "images", _digits, _image_net, train=100, batch_size=50),
+    Task("MNIST-1D", "series", _mnist1d, _plain_net, steps=3000, batch_size=100),
     _series("JapaneseVowels", 20, **_BLOCKS),
     _table("segments", _river("ImageSegments"), train=210),
 )
 _CONFIRMED_ON = (
-    Task("MNIST 5,000", "images", _mnist, **_CONVOLUTIONAL, train=200, batch_size=50),
-    Task("faces", "images", _faces, **_CONVOLUTIONAL),
+    Task("MNIST 5,000", "images", _mnist, _image_net, train=200, batch_size=50),
+    Task("faces", "images", _faces, _image_net),
     _series("ArrowHead", 125),
     _series("GunPoint", 75),
     _series("OSULeaf", 214),
     _series("ACSF1", 183),
-    _series("ItalyPowerDemand", 24, **_GRU),
-    _series("PickupGestureWiimoteZ", 40, **_GRU),
+    _series("ItalyPowerDemand", 24, network=_recurrent),
+    _series("PickupGestureWiimoteZ", 40, network=_recurrent),
     _series("BasicMotions", 25, **_BLOCKS),
     _table("wine", _sklearn("wine")),
     _table("breast cancer", _sklearn("breast_cancer")),

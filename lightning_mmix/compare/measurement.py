@@ -115,6 +115,7 @@ class _Look:
         self._low, self._high = float("inf"), float("-inf")
         self._sums = torch.zeros(3, dtype=torch.float64)  # of inputs: how many, x and x²
         self._kind, self._channels = "other", 1  # or images, or values
+        self._dims = 0
         self._unperturbed = ""  # why inputs were left as they are
 
     def visit(self, batch: Any, batch_idx: int, count: int) -> None:
@@ -185,7 +186,7 @@ class _Look:
         if not x.is_floating_point() or not len(x):
             return
         self._kind = "images" if x.dim() == 4 and target.dim() == 1 else "values"
-        self._channels = x.shape[1] if x.dim() > 1 else 1
+        self._dims, self._channels = x.dim(), x.shape[1] if x.dim() > 1 else 1
         data = Units(float("-inf"), float("inf"), self._how.mean, self._how.std).of_data(x)
         self._low = min(self._low, float(data.min()))
         self._high = max(self._high, float(data.max()))
@@ -210,7 +211,7 @@ class _Look:
         count, first, second = total_of(self._trainer)(self._sums).tolist()
         is_said = self._how.low is not None or self._how.high is not None
         # images fill their range, and of a range that is said nothing is an outlier
-        if is_said or self._kind == "images":
+        if is_said or self._dims == 4:
             return math.inf
         std = math.sqrt(max(second / count - (first / count) ** 2, 0.0))
         return float(f"{std:.2g}")  # for strengths that can be read

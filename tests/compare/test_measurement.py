@@ -271,6 +271,16 @@ def test_images_are_distorted_but_not_compressed_if_they_have_no_colours(channel
     assert ("jpeg" in families) == (channels != 2)
 
 
+@pytest.mark.parametrize("is_dense", [False, True])
+def test_dark_images_are_attacked_at_strengths_of_their_range(is_dense):
+    dark = torch.zeros(6, 2, 4, 5)
+    dark[0, 0, 0, 0] = 1
+    target = (dark[:, 0] > 0.5).long() if is_dense else torch.arange(6) % 5
+    last = [nn.Conv2d(4, 2, 1)] if is_dense else [nn.Flatten(), nn.Linear(80, 5)]
+    found = measured(Images(2, last), OnlyValid([(dark, target)]))
+    assert [row["strength"] for row in found["conditions"]][1:4] == pytest.approx([0.01, 0.03, 0.1])
+
+
 def test_a_segmentation_is_attacked_only():
     data = [(x, (x[:, 0] > 0.5).long()) for x, _ in images(2)]
     found = measured(Images(2, [nn.Conv2d(4, 2, 1)]), OnlyValid(data))

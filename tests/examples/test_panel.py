@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import wilcoxon
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 sys.path.insert(0, str(EXAMPLES))
@@ -112,6 +113,7 @@ def test_an_error_of_a_regression_is_in_the_units_of_the_data():
     task = replace(TASKS["diabetes"], steps=40)
     scores = training.run(task, arms.arguments_for(task, {"settle": 0.5}), 0)
     assert 40 < scores["rmse"] < 100
+    assert 20 < scores["train"] < 100
     assert scores["noise"] > scores["rmse"]
 
 
@@ -129,6 +131,15 @@ def test_differences_are_those_between_equal_seeds():
     found = made([SMALL], arms.ARMS, lambda _, arm, seed: {"nll": seed + (arm == "recommended")})
     difference = results.difference(found, SMALL, results.NLL)
     assert (difference.mean, difference.half_width, difference.pairs) == (1, 0, 3)
+
+
+@pytest.mark.parametrize(("score", "better"), [(results.ACCURACY, 2), (results.NLL, 1)], ids=str)
+def test_a_verdict_counts_what_is_clear_by_the_direction_of_its_score(score, better):
+    found = [results.Difference(mean, 0.5, 5) for mean in (1.0, 2.0, 0.4, -3.0)]
+    verdict = results.verdict(found, score)
+    assert (verdict.better, verdict.unclear, verdict.worse) == (better, 1, 3 - better)
+    assert verdict.p == wilcoxon([1.0, 2.0, 0.4, -3.0]).pvalue
+    assert results.verdict([results.Difference(0.0, 0.0, 5)], score).p == 1
 
 
 def test_the_setting_that_is_best_everywhere_is_ranked_first():
