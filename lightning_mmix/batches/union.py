@@ -12,7 +12,7 @@ from lightning_mmix.core.trees import Path, describe, first_size, follow, locate
 
 
 def united(
-    batch: Any, paths: Path | Sequence[Path], partner: Tensor
+    batch: Any, paths: Path | Sequence[Path], partner: Tensor, targets: Sequence[Tensor] = ()
 ) -> list[tuple[Tensor, Tensor]]:
     """The masks and lengths of a batch, each with the union of the sample's and its partner's.
 
@@ -28,13 +28,15 @@ def united(
         paths: Where the masks and lengths are: a key, an index or a dotted path, or several; a
             path to a container means all tensors in it.
         partner: Shape (B,), int64: a permutation of ``range(B)``.
+        targets: Those of the batch, which can't be masks as well.
 
     Returns:
         The batch's own tensors, of shape (B, ...), integer or boolean, each once; and beside each
         what it is to hold for the step, with the same shape, dtype and device.
 
     Raises:
-        ValueError: If there is nothing at a path, or a tensor has no row for each sample.
+        ValueError: If there is nothing at a path, or a tensor has no row for each sample, or is a
+            target.
         TypeError: If what is there is no tensor, or is neither integer nor boolean.
 
     Example:
@@ -46,6 +48,8 @@ def united(
     listed = [paths] if isinstance(paths, str | int) else paths
     found = [each for path in listed for each in _masks_at(batch, path)]
     for path, mask in found:
+        if any(mask is target for target in targets):
+            raise ValueError("union names the target, which is mixed itself; name masks or lengths")
         _refuse_other_than_masks(path, mask, len(partner))
     once = {id(mask): (mask, _union(path, mask, partner)) for path, mask in found}
     return list(once.values())

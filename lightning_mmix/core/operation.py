@@ -6,7 +6,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from lightning_mmix.core.kernels import interpolate_partners, inverse, one_by_one, weigh_partners
+from lightning_mmix.core.checks import check, check_values
+from lightning_mmix.core.kernels import (
+    interpolate_few,
+    interpolate_partners,
+    inverse,
+    is_small,
+    one_by_one,
+    weigh_partners,
+)
 from lightning_mmix.core.paste import mask_of, paste, paste_where
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.space import space_of
@@ -40,9 +48,9 @@ def mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
         tensor([[0.2500],
                 [0.7500]])
     """
-    _check(hidden, lam, partner)
+    check(hidden, lam, partner)
     if not torch.compiler.is_compiling():
-        _check_values(lam, partner)
+        check_values(lam, partner)
     return _mix(hidden, lam, partner)
 
 
@@ -60,8 +68,42 @@ def mix_by(plan: MixPlan, hidden: Tensor) -> Tensor:
         TypeError: If ``hidden`` is integer, boolean, sparse or nested.
         ValueError: If a shape does not fit.
     """
-    _check(hidden, plan.lam, plan.partner)
+    check(hidden, plan.lam, plan.partner)
     return _mix(hidden, plan.lam, plan.partner)
+
+
+def mixed_quickly(plan: MixPlan, hidden: Tensor, weight: float | Tensor | None) -> Tensor | None:
+    """:func:`mix_by` of what most layers put out, outside of graphs.
+
+    Args:
+        plan: The plan.
+        hidden: Any tensor.
+        weight: λ of the plan as a number, or in single precision one for each sample, if it is on
+            the CPU.
+
+    Returns:
+        The mixed batch; None if ``hidden`` is no floating-point batch in ordinary memory, or of
+        another size.
+    """
+    is_dense = hidden.layout is torch.strided and not hidden.is_nested
+    if not (is_dense and hidden.is_floating_point() and hidden.shape[:1] == plan.partner.shape):
+        return None
+    if weight is None or torch._C._are_functorch_transforms_active():
+        return _mix(hidden, plan.lam, plan.partner)
+    if isinstance(weight, Tensor):
+        return _each_quickly(plan, hidden, weight)
+    if not hidden.requires_grad and is_small(hidden):
+        return interpolate_few(hidden, weight, plan.partner, adjoint=False)
+    return _Mix.apply(hidden, weight, plan.partner.to(hidden.device))  # type: ignore[no-any-return]
+
+
+def _each_quickly(plan: MixPlan, hidden: Tensor, weight: Tensor) -> Tensor:
+    if hidden.dtype is not torch.float32 or not is_small(hidden):
+        return _mix(hidden, plan.lam, plan.partner)
+    own = weight.view(-1, *[1] * (hidden.ndim - 1))
+    if not hidden.requires_grad:
+        return hidden.index_select(0, plan.partner).lerp_(hidden, own)
+    return _MixEachOfFew.apply(hidden, own, plan.partner)  # type: ignore[no-any-return]
 
 
 def paste_by(
@@ -82,7 +124,7 @@ def paste_by(
         TypeError: If ``hidden`` is integer, boolean, sparse or nested.
         ValueError: If a shape does not fit.
     """
-    _check(hidden, plan.lam, plan.partner)
+    check(hidden, plan.lam, plan.partner)
     if edges is None:
         return pasted_by(plan, hidden, dims)
     mask = mask_of(edges.to(hidden.device), space_of(hidden, dims))
@@ -100,18 +142,6 @@ def pasted_by(plan: MixPlan, target: Tensor, dims: Sequence[int]) -> Tensor:
     return paste(target, plan.region_in(space_of(target, dims)), plan.partner, dims)
 
 
-def check_plan(plan: MixPlan) -> None:
-    """Look at the values of a plan that was made by hand.
-
-    Args:
-        plan: The plan.
-
-    Raises:
-        ValueError: If λ is out of range, or ``partner`` is no permutation (on the CPU).
-    """
-    _check_values(plan.lam, plan.partner)
-
-
 def _mix(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
     if isinstance(lam, Tensor) and lam.dim():
         return _mix_each(hidden, lam, partner)
@@ -126,6 +156,8 @@ class _Mix(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, lam: Tensor | float, partner: Tensor) -> Tensor:
         ctx.lam = lam
         ctx.save_for_backward(partner)
+        if type(lam) is float and is_small(hidden):
+            return interpolate_few(hidden, lam, partner, adjoint=False)
         return interpolate_partners(hidden, lam, partner)
 
     @staticmethod
@@ -134,6 +166,8 @@ class _Mix(torch.autograd.Function):
         (partner,) = ctx.saved_tensors
         if torch.is_grad_enabled() or torch.compiler.is_compiling():
             return _mix(grad, ctx.lam, inverse(partner)), None, None
+        if type(ctx.lam) is float and is_small(grad):
+            return interpolate_few(grad, ctx.lam, partner, adjoint=True), None, None
         return interpolate_partners(grad, ctx.lam, partner, adjoint=True), None, None
 
 
@@ -186,43 +220,20 @@ class _MixEach(torch.autograd.Function):
         return one_by_one(_MixEach, info.batch_size, in_dims, inputs)
 
 
-def _check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
-    if hidden.is_nested or hidden.layout != torch.strided:
-        kind = "a nested" if hidden.is_nested else f"a {hidden.layout}"
-        raise TypeError(f"expected a dense hidden state, but got {kind} tensor")
-    if not (hidden.is_floating_point() or hidden.is_complex()):
-        raise TypeError(
-            f"expected a floating-point hidden state, but got {hidden.dtype}; "
-            "did you mean the layer that embeds it?"
-        )
-    is_each = isinstance(lam, Tensor) and lam.dim() > 0
-    if isinstance(lam, Tensor) and (lam.requires_grad or (is_each and lam.shape != partner.shape)):
-        raise ValueError(
-            f"expected a 0-d lam, or one for each sample, without gradient, but got shape "
-            f"{tuple(lam.shape)}{' with gradient' if lam.requires_grad else ''}"
-        )
-    if hidden.dim() == 0 or partner.shape != hidden.shape[:1]:
-        raise ValueError(
-            f"expected a hidden state of shape (B, ...) and a partner of shape (B,), "
-            f"but got {tuple(hidden.shape)} and {tuple(partner.shape)}"
-        )
+class _MixEachOfFew(torch.autograd.Function):
+    """The same for small hidden states on a CPU, outside of graphs, in few calls."""
 
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, own: Tensor, partner: Tensor) -> Tensor:
+        ctx.save_for_backward(own, partner)
+        return hidden.index_select(0, partner).lerp_(hidden, own)
 
-def _check_values(lam: Tensor | float, partner: Tensor) -> None:
-    # looking at values on an accelerator, or under a transform, would be a synchronisation
-    numbers = [lam] if not isinstance(lam, Tensor) else [0.0]
-    if isinstance(lam, Tensor) and _is_readable(lam):
-        numbers = lam.reshape(-1).tolist()
-    if wrong := [number for number in numbers if not 0 <= number <= 1]:
-        raise ValueError(f"expected lam in [0, 1], but got {wrong[0]}")
-    size = len(partner)
-    everyone = torch.arange(size, dtype=partner.dtype, device="cpu")
-    if _is_readable(partner) and not torch.equal(partner.sort().values, everyone):
-        raise ValueError(
-            f"expected a permutation of range({size}) as partner, but got {partner.tolist()}"
-        )
-
-
-def _is_readable(tensor: Tensor) -> bool:
-    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
-    return tensor.device.type == "cpu" and not is_wrapped
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        own, partner = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            own, back = own.flatten(), inverse(partner)
+            return _MixEach.apply(grad, own, (1 - own)[back], back), None, None
+        others = torch.addcmul(grad, grad, own, value=-1)
+        mixed = torch.empty_like(grad).index_copy_(0, partner, others)
+        return mixed.addcmul_(grad, own), None, None

@@ -1,19 +1,19 @@
 """The plan of a step: which layer is mixed, how and with what weight, and who is whose partner."""
 
-import difflib
 import math
 import threading
 from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import accumulate
-from numbers import Real
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_mmix.core.checks import refuse_unknown, refuse_weights
 from lightning_mmix.core.paste import Region, Space, region
 
 Kind = Literal["mixup", "cutmix"]
@@ -117,20 +117,24 @@ class Recipe:
         if not 0 <= self.prob <= 1:
             raise ValueError(f"expected prob in [0, 1], but got {self.prob}")
         for name in self.kinds:
-            _refuse_unknown("kind", name, get_args(Kind))
-        _refuse_unknown("labels", self.labels, get_args(Labels))
-        _refuse_weights("layer", self.layers)
-        _refuse_weights("kind", self.kinds)
+            refuse_unknown("kind", name, get_args(Kind))
+        refuse_unknown("labels", self.labels, get_args(Labels))
+        refuse_weights("layer", self.layers)
+        refuse_weights("kind", self.kinds)
         if self.labels == "own" and self.kinds.get("cutmix", 0) > 0:
             raise ValueError(
                 "labels='own' has the right expectation for interpolation alone, but got "
                 f"kind={self.kind!r}; use kind='mixup' or labels='paired'"
             )
 
-    @property
+    @cached_property
     def kinds(self) -> Mapping[str, float]:
         """The weight of each kind of mixing."""
         return self.kind if isinstance(self.kind, Mapping) else {str(self.kind): 1.0}
+
+    @cached_property
+    def _bounds(self) -> tuple["_Bounds", "_Bounds"]:
+        return _Bounds(self.kinds), _Bounds(self.layers)
 
 
 def draw(
@@ -176,9 +180,9 @@ def draw(
     shared = (0, batch_idx, epoch)
     if recipe.prob < 1 and _STREAMS.at(seed, _COIN_STREAM, shared).random() >= recipe.prob:
         return None
-    uniform = _STREAMS.at(seed, _KIND_STREAM, shared).random() if len(recipe.kinds) > 1 else 0.0
-    kind = _choose(recipe.kinds, uniform)
-    layer = _choose(recipe.layers, _STREAMS.at(seed, _LAYER_STREAM, shared).random())
+    kinds, layers = recipe._bounds
+    kind = kinds.only or kinds.at(_STREAMS.at(seed, _KIND_STREAM, shared).random())
+    layer = layers.only or layers.at(_STREAMS.at(seed, _LAYER_STREAM, shared).random())
     own = _STREAMS.at(seed, _BATCH_STREAM, (rank, batch_idx, epoch))
     lam = _draw_lam(own, recipe, batch_size, is_folded=kind == "mixup")
     partner = torch.from_numpy(own.permutation(batch_size))
@@ -220,10 +224,18 @@ def _draw_lam(
     return torch.from_numpy(np.array(max(lam, 1 - lam) if is_folded else lam))
 
 
-def _choose(weights: Mapping[str, float], uniform: float) -> str:
-    eligible = [name for name, weight in weights.items() if weight > 0]
-    bounds = list(accumulate(weights[name] for name in eligible))
-    return eligible[bisect(bounds, uniform * bounds[-1], hi=len(bounds) - 1)]
+class _Bounds:
+    """Weights, as the shares of [0, 1] that they take."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._names = [name for name, weight in weights.items() if weight > 0]
+        self._ends = list(accumulate(weights[name] for name in self._names))
+        self.only = self._names[0] if len(self._names) == 1 else None
+
+    def at(self, uniform: float) -> str:
+        """The name whose share holds a number in [0, 1)."""
+        place = bisect(self._ends, uniform * self._ends[-1], hi=len(self._ends) - 1)
+        return self._names[place]
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:
@@ -231,17 +243,3 @@ def _sent(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.nbytes > _TAKEN_ALONG:
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
-
-
-def _refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:
-    if name not in known:
-        near = difflib.get_close_matches(str(name), known, 1, cutoff=0) or known
-        raise ValueError(f"there is no {what}={name!r}; did you mean {near[0]!r}?")
-
-
-def _refuse_weights(what: str, weights: Mapping[str, Any]) -> None:
-    for name, weight in weights.items():
-        if not (isinstance(weight, Real) and 0 <= float(weight) < math.inf):
-            raise ValueError(f"expected a finite weight ≥ 0 for {name!r}, but got {weight!r}")
-    if not any(weights.values()):
-        raise ValueError(f"expected a {what} with a weight > 0, but got {dict(weights)}")

@@ -7,11 +7,13 @@ from typing import Any
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from lightning_mmix.batches.roles import find_mixable_input, find_targets, recognised_input
+from lightning_mmix.batches.memory import TargetMemory
+from lightning_mmix.batches.roles import find_mixable_input, recognised_input
 from lightning_mmix.batches.union import united
 from lightning_mmix.core.layers import INPUT, select, unwrapped
-from lightning_mmix.core.plan import MixPlan, Recipe, draw
+from lightning_mmix.core.plan import MixPlan, Recipe
 from lightning_mmix.core.trees import Path, describe
+from lightning_mmix.engine.ahead import StepsAhead
 from lightning_mmix.engine.choice import Choice, choose_layers, found_in, judge_input
 from lightning_mmix.engine.host import Host
 from lightning_mmix.engine.settings import Settings
@@ -55,10 +57,11 @@ class Engine:
         self._done: float | None = None
         self._index = self._rank = 0
         self._pairs = True
-        self._saw_single = self._is_resumed = False
+        self._saw_single = self._is_resumed = self._takes_input = False
         self._choice: Choice | None = None
         self._gates: Gates | None = None
         self._recipe: Recipe | None = None
+        self._memory, self._ahead = TargetMemory(), StepsAhead(self.model)
         self._watcher = Watcher(host, settings)
         if settings.layers != "auto" and not self.schedule.never_mixes:
             select(self.model, settings.layers)  # a misspelt name is told before anything runs
@@ -93,7 +96,7 @@ class Engine:
         """
         self.epoch, self.batch_idx, self._done = epoch, batch_idx, done
 
-    def begin(self, batch: Any, *, where: Path | None = None) -> MixPlan | None:
+    def begin(self, batch: Any, *, where: Path | Sequence[Path] | None = None) -> MixPlan | None:
         """Mix a batch until :meth:`end`.
 
         Args:
@@ -107,28 +110,23 @@ class Engine:
         self._index, self.batch_idx = self.batch_idx, self.batch_idx + 1
         if self.schedule.never_mixes:
             return None
-        asked = self.settings.target
-        targets = find_targets(batch, where if asked is None else asked)
-        gates = self.attach(batch, targets)
-        if gates is None or self._choice is None:
+        if self.settings.target is not None:
+            where = self.settings.target
+        targets = self._memory.find(batch, where)
+        gates = self._gates or self.attach(batch, targets)
+        if gates is None:
             self._saw_single = True
             return None
-        plan = draw(
-            self._recipe_of(self._choice.weights),
-            targets[0].shape[0],
-            seed=self.seed,
-            epoch=self.epoch,
-            batch_idx=self._index,
-            rank=self._rank,
-        )
-        if plan is not None:
-            self._plan = plan.to(targets[0].device)
-            self._lend(gates, self._plan, batch, targets)
+        step = self._next_step(targets[0])
+        if step is not None:
+            self._plan = step.plan
+            self._lend(gates, step, batch, targets, where)
         return self._plan
 
     def skip(self) -> None:
         """Leave a batch as it is."""
-        self.end()
+        if self._gates is not None and self._gates.step is not None:
+            self.end()
         self._plan = None
 
     def attach(self, batch: Any, targets: Sequence[Tensor]) -> Gates | None:
@@ -156,6 +154,7 @@ class Engine:
         if INPUT in choice.weights:
             judge_input(self._host, batch, targets, path)
         self._choice, self.layers_, self._recipe = choice, choice.names, None
+        self._takes_input = INPUT in choice.weights
         self._gates = Gates(self.model, choice.weights)
         now = self.schedule.at(self.epoch, 0.0, None)
         recipe = self.settings.recipe(*now, choice.weights)
@@ -165,8 +164,10 @@ class Engine:
 
     def end(self) -> Step | None:
         """Let nothing mix any more, give the batch back, and return the step that is over."""
-        self._plan = self.plan
-        return None if self._gates is None else self._gates.disarm()
+        step = None if self._gates is None else self._gates.disarm()
+        if step is not None and step.space is not None and step.fired:
+            self._plan = step.realised
+        return step
 
     def report(self, step: Step) -> None:
         """Say what was noticed in a step that is over."""
@@ -212,35 +213,36 @@ class Engine:
             self._gates.remove()
         self._gates = None
 
-    def _recipe_of(self, weights: Mapping[str, float]) -> Recipe:
+    def _next_step(self, target: Tensor) -> Step | None:
+        recipe = self._recipe if self.schedule.is_constant else None
+        recipe = recipe or self._recipe_now()
+        of = self.seed, self.epoch, self._rank
+        return self._ahead.at(recipe, target.shape[0], target.device, of, self._index)
+
+    def _recipe_now(self) -> Recipe:
         now = self.schedule.at(self.epoch, self._done, self.gap)
         if self._recipe is None or (self._recipe.alpha, self._recipe.prob) != now:
+            weights = {} if self._choice is None else self._choice.weights
             self._recipe = self.settings.recipe(*now, weights)
         return self._recipe
 
-    def _lend(self, gates: Gates, plan: MixPlan, batch: Any, targets: Sequence[Tensor]) -> None:
-        layers, path = self._choice.weights if self._choice else (), self.settings.input
-        value = find_mixable_input(batch, path) if INPUT in layers else None
-        if value is None and plan.kind != "mixup":  # to tell masks from other targets
+    def _lend(self, gates: Gates, step: Step, batch: Any, targets: list[Tensor], at: Any) -> None:
+        plan, path = step.plan, self.settings.input
+        value = find_mixable_input(batch, path) if self._takes_input else None
+        if value is None and plan.box is not None:  # to tell masks from other targets
             value = next(iter(recognised_input(batch, path)), None)
-        lent = targets if self._pairs and plan.labels == "paired" else []
-        step = Step(plan, self.model)
+        lent = targets if self._pairs and plan.lam.ndim == 0 else []
         try:
             if self.settings.union is not None:
-                _unite(step, united(batch, self.settings.union, plan.partner), targets)
-            if lent:  # once nothing else of the batch is exchanged, which would be noticed
-                step.watch(self._watcher.notes(self._given, batch, lent, plan))
+                for tensor, data in united(batch, self.settings.union, plan.partner, targets):
+                    step.exchange(tensor, data)
+            if lent and self._watcher.watches_next():
+                # once nothing else of the batch is exchanged, which would be noticed
+                step.watch(self._watcher.notes(self._given, batch, lent, at, plan))
             gates.arm(step, lent, value)
         except BaseException:
             step.close()
             raise
-
-
-def _unite(step: Step, masks: list[tuple[Tensor, Tensor]], targets: Sequence[Tensor]) -> None:
-    for tensor, data in masks:
-        if any(tensor is target for target in targets):
-            raise ValueError("union names the target, which is mixed itself; name masks or lengths")
-        step.exchange(tensor, data)
 
 
 def seed_of(settings: Settings) -> int:

@@ -9,9 +9,9 @@ from typing import Any
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
+from lightning_mmix.core.checks import check_values
 from lightning_mmix.core.kernels import interpolate
 from lightning_mmix.core.layers import select
-from lightning_mmix.core.operation import check_plan
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.pairing.arguments import is_paired
 from lightning_mmix.pairing.gates import Gates
@@ -68,7 +68,7 @@ def mixing(
     if plan is None:
         yield target
         return
-    check_plan(plan)
+    check_values(plan.lam, plan.partner)
     name = plan.layer
     gates = (
         model if isinstance(model, Gates) else Gates(model, select(model, [name]), lasting=False)
@@ -126,6 +126,9 @@ def mixed_loss(
             "it as it was drawn; take the callback's plan, or use the target of mixing(model, "
             "plan, y)"
         )
+    if plan.box is None and isinstance(target, Tensor):  # most are; a tree takes its time
+        first = criterion(prediction, target)
+        return interpolate(first, criterion(prediction, _partners(plan, target, None)), plan.lam)
     pasted = tree_map(partial(_pasted, plan), target)
     first = criterion(prediction, tree_map(_own, target, pasted))
     if all(each is not None for each in tree_leaves(pasted)):

@@ -1,7 +1,7 @@
 """The mixer: Manifold Mixup in a loop of one's own."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -23,9 +23,10 @@ class Mixer(Engine):
     """Manifold Mixup in a loop of one's own, or of Lightning Fabric (Verma et al., 2019).
 
     Each batch is mixed within a context: run the network there, and take the loss and its gradient;
-    outside, as where it is evaluated, nothing is mixed. The eligible layers are chosen and tested
-    on the first batch, and hooked until :meth:`remove` or the end of the mixer's ``with`` block. Of
-    several processes each has a mixer, and begins its first batch when the others do.
+    outside, as where it is evaluated, nothing is mixed, and no layer has a hook of ours. The
+    eligible layers are chosen and tested on the first batch; :meth:`remove`, or the end of the
+    mixer's ``with`` block, ends it all. Of several processes each has a mixer, and begins its first
+    batch when the others do.
 
     Every draw is a function of the seed, the epoch, the position of the batch within it, and the
     process alone; the global random number generators are left alone. With the same arguments and
@@ -110,8 +111,7 @@ class Mixer(Engine):
         self._is_open = False
         self._knows_epoch = False
 
-    @contextmanager
-    def __call__(self, batch: Any, target: Any = None) -> Iterator[Any]:
+    def __call__(self, batch: Any, target: Any = None) -> AbstractContextManager[Any]:
         """Mix a batch until the context ends: ``with mixer(x, y) as y`` or ``with mixer(batch)``.
 
         The very tensors change, and are given back at the end, so move them to their device first.
@@ -121,37 +121,16 @@ class Mixer(Engine):
             target: The target, a tensor of shape (B, ...) or a container of such; None if the
                 batch holds it.
 
-        Yields:
-            The target, paired, or the batch that holds it; as they came where nothing is mixed.
+        Returns:
+            The context, which yields the target, paired, or the batch that holds it; as they came
+            where nothing is mixed.
 
         Raises:
             ValueError: If the batch holds no target, a layer can't be mixed, the context of another
                 batch has not ended, no loss was taken of what this one yields, or ``alpha`` or
                 ``prob`` needs an epoch that was not set.
         """
-        if self._is_open:
-            raise ValueError(
-                "the context of another batch has not ended; mix one batch after the other, or "
-                "two as one, torch.cat([x, other])"
-            )
-        if self.schedule.needs_epoch and not self._knows_epoch:
-            raise ValueError(
-                "alpha or prob depends on the epoch, which is not known; begin each by "
-                "mixer.set_epoch(epoch)"
-            )
-        whole = batch if target is None else (batch, target)
-        self._is_open = True
-        try:
-            self.begin(whole, where=None if target is None else 1)
-            yield batch if target is None else target
-            step = self.end()
-            if step is not None:
-                _refuse_unmixed(step)
-                step.went_backward |= step.formed  # a loop may take the gradient later
-                self.report(step)
-        finally:
-            self.end()
-            self._is_open = False
+        return _Batch(self, batch, target)
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         if kind is not None:
@@ -195,6 +174,43 @@ class Mixer(Engine):
             self.report_epoch()
         self.place(epoch, self.batch_idx if epoch == self.epoch else 0, of and epoch / of)
         self._knows_epoch = True
+
+
+class _Batch(AbstractContextManager[Any]):
+    """The context of a batch; one that is written as a generator takes twice the time."""
+
+    def __init__(self, mixer: Mixer, batch: Any, target: Any) -> None:
+        self._mixer, self._batch, self._target = mixer, batch, target
+
+    @override
+    def __enter__(self) -> Any:
+        mixer, batch, target = self._mixer, self._batch, self._target
+        if mixer._is_open:
+            raise ValueError(
+                "the context of another batch has not ended; mix one batch after the other, or "
+                "two as one, torch.cat([x, other])"
+            )
+        if mixer.schedule.needs_epoch and not mixer._knows_epoch:
+            raise ValueError(
+                "alpha or prob depends on the epoch, which is not known; begin each by "
+                "mixer.set_epoch(epoch)"
+            )
+        if target is None:
+            mixer.begin(batch)
+        else:
+            mixer.begin((batch, target), where=1)
+        mixer._is_open = True
+        return batch if target is None else target
+
+    @override
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        mixer = self._mixer
+        mixer._is_open = False
+        step = mixer.end()
+        if kind is None and step is not None:
+            _refuse_unmixed(step)
+            step.went_backward |= step.formed  # a loop may take the gradient later
+            mixer.report(step)
 
 
 def _refuse_unmixed(step: Step) -> None:

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -40,21 +41,26 @@ class Schedule:
         _refuse_no_shares("stop", [self._stop])
         _refuse_no_shares("settle", [self.settle])
 
-    @property
+    @cached_property
     def never_mixes(self) -> bool:
         """Whether no batch can ever be mixed."""
         strengths = _values("alpha", self.alpha), _values("prob", self.prob), [self._stop]
         return not all(any(values) for values in strengths)
 
-    @property
+    @cached_property
     def needs_length(self) -> bool:
         """Whether it depends on how much of the training is done."""
         return self._stop < 1 or self.settle > 0
 
-    @property
+    @cached_property
     def needs_epoch(self) -> bool:
         """Whether it depends on the epoch."""
         return isinstance(self.alpha, Mapping) or isinstance(self.prob, Mapping)
+
+    @cached_property
+    def is_constant(self) -> bool:
+        """Whether all of the training is mixed alike."""
+        return not self.needs_length and not self.needs_epoch
 
     def at(self, epoch: int, done: float | None, gap: float | None) -> tuple[float, float]:
         """α and the probability that a batch is mixed.
@@ -75,12 +81,12 @@ class Schedule:
                 prob = 0.0
         return alpha, prob
 
-    @property
+    @cached_property
     def _is_by_default(self) -> bool:
         """Whether nothing was said of when to mix."""
         return self.stop is None and self.settle == 0 and not self.needs_epoch
 
-    @property
+    @cached_property
     def _stop(self) -> float:
         if self.stop is not None:
             return self.stop

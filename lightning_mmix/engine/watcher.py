@@ -17,12 +17,13 @@ from lightning_mmix.engine.settings import Settings
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.proof.naive import Trial
-from lightning_mmix.watch.notes import Note, Notes
+from lightning_mmix.watch.notes import METRIC, Note, Notes
 from lightning_mmix.watch.sentences import (
     of_boxes,
     of_idle_layer,
     of_input,
     of_meeting,
+    of_metric,
     of_move,
     of_no_loss,
     of_reads,
@@ -44,6 +45,7 @@ class Watcher:
 
     def __init__(self, host: Host, settings: Settings) -> None:
         self._host = host
+        self._asked: tuple[Path | Sequence[Path] | None, Path | None]
         self._asked = settings.target, settings.input
         self._union = settings.union
         self._count = 0
@@ -53,23 +55,32 @@ class Watcher:
         self._said: set[Any] = set()
         self._trials: Counter[Note] = Counter()
 
+    def watches_next(self) -> bool:
+        """Count a step, and tell whether it is to be watched."""
+        self._count += 1
+        return not self._count & (self._count - 1)
+
     def notes(
-        self, module: nn.Module, batch: Any, targets: Sequence[Tensor], plan: MixPlan
-    ) -> Notes | None:
-        """Begin a step.
+        self,
+        module: nn.Module,
+        batch: Any,
+        targets: Sequence[Tensor],
+        where: Path | Sequence[Path] | None,
+        plan: MixPlan,
+    ) -> Notes:
+        """Begin a step that is watched.
 
         Args:
             module: Whose step it is.
             batch: The batch.
             targets: Its targets.
+            where: Where it holds them, if that is known.
             plan: What is mixed.
 
         Returns:
-            What is to be noted on, if the step is watched.
+            What is to be noted on.
         """
-        self._count += 1
-        if self._count & (self._count - 1):
-            return None
+        self._asked = where, self._asked[1]
         self._batch = copied(batch)  # a step may take its labels out
         return notes_on(module, batch, targets, self._asked[1], plan)
 
@@ -178,7 +189,9 @@ def findings(
     for note in moves:
         yield ("rows", note.entry), of_move(note, layer)
     for note in sorted(notes.meetings, key=str):
-        if note.entry not in {move.entry for move in moves}:  # which says more
+        if note.entry == METRIC:
+            yield ("metric",), of_metric(note)
+        elif note.entry not in {move.entry for move in moves}:  # which says more
             is_input = note.entry in inputs
             yield ("entry", note.entry), of_input(note) if is_input else of_meeting(note, targets)
 

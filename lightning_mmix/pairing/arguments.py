@@ -5,20 +5,16 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
-from torch.utils.hooks import RemovableHandle
 
 from lightning_mmix.batches.names import is_condition
 from lightning_mmix.core.kernels import interpolate
 from lightning_mmix.pairing.pair import Kind, LatePair, Pair, is_opaque, pair_of
-from lightning_mmix.pairing.step import Step, become_ordinary
 from lightning_mmix.watch.functions import (
     Function,
     carries,
     embeds,
     lengths_of_input,
     reads_value,
-    receives,
     reports_number,
     shape_argument,
     with_noise_to_come,
@@ -46,6 +42,8 @@ def side(tree: Any, index: int) -> Any:
 
 def is_paired(value: Any) -> bool:
     """Whether a value is, or holds, a paired tensor of a step that is not over."""
+    if isinstance(value, Tensor):
+        return pair_of(value) is not None
     return any(pair_of(tensor) is not None for tensor in tensors_in(value))
 
 
@@ -161,17 +159,6 @@ def mixes(tree: Any) -> Any:
     return interpolate(pair.first, pair.second, pair.step.lam)
 
 
-def mix_gradients(step: Step, optimizer: Optimizer) -> None:
-    """Leave an optimizer the mix of each gradient that was put there paired."""
-    if step.went_backward and not step.gave_paired:
-        return  # none was made by hand
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None and pair_of(parameter.grad) is not None:
-                parameter.grad = mixes(parameter.grad)
-                step.went_backward = True
-
-
 def on_own_value(func: Function, args: Any, kwargs: Any) -> Any:
     """Call a function on the own values of its arguments."""
     with torch._C.DisableTorchFunctionSubclass():
@@ -182,35 +169,6 @@ def on_both_sides(func: Function, args: Any, kwargs: Any) -> None:
     """Call a function that writes once with the first sides and once with the second."""
     with_noise_to_come(func, side(args, 0), side(kwargs, 0))
     func(*side(args, 1), **side(kwargs, 1))
-
-
-def communicate(func: Function, args: Any, kwargs: Any) -> Any:
-    """Call a collective once, with own values; what it writes into is ordinary from then on."""
-    written = args[:1] or kwargs.get("tensor")
-    answer = on_own_value(func, ordinary(args), {key: ordinary(kwargs[key]) for key in kwargs})
-    if receives(func):
-        for tensor, _ in paired_in(written):
-            become_ordinary(tensor)
-    return answer
-
-
-def hooked(tensor: Tensor, hook: Callable[[Tensor], Any]) -> "Handles":
-    """Call a hook with each gradient that a paired tensor gets, on whichever way."""
-    handles = [side(tensor, index).register_hook(hook) for index in (0, 1)]
-    if isinstance(pair_of(tensor), LatePair):  # whose own value was computed beside them
-        handles.append(on_own_value(Tensor.register_hook, (tensor, hook), {}))
-    return Handles(handles)
-
-
-class Handles(tuple[RemovableHandle, ...]):
-    """The handles of one hook on several tensors."""
-
-    __slots__ = ()
-
-    def remove(self) -> None:
-        """Take the hook off all of them."""
-        for handle in self:
-            handle.remove()
 
 
 def _made_like(sequence: Any, entries: list[Any]) -> Any:

@@ -6,13 +6,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
-from lightning_mmix.core.layers import INPUT, named_layers
-from lightning_mmix.core.operation import mix_by
+from lightning_mmix.core.layers import HOOK_GUARDS, INPUT, named_layers
+from lightning_mmix.core.operation import mix_by, mixed_quickly
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.space import Channels, channels_of_input, channels_of_layer
-from lightning_mmix.core.tracing import HOOK_GUARDS
 from lightning_mmix.core.trees import mapped, tensors
 from lightning_mmix.pairing.arguments import is_paired
 from lightning_mmix.pairing.lending import Pasting, borrow
@@ -34,28 +32,58 @@ class Gate:
     in the same way. A copy of a gate, also a pickled one, is never armed.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, layer: nn.Module) -> None:
         self.name = name
         self.step: Step | None = None
         self.channels = Channels()
+        self._layer = layer
+        with layer.register_forward_hook(self) as handle:
+            self._id = handle.id  # the same in all steps, or compiled code would be traced anew
+
+    def hang(self, step: Step) -> None:
+        """Mix what the layer puts out from now on.
+
+        Args:
+            step: Says how.
+        """
+        self.step = step
+        hooks: Any = self._layer._forward_hooks  # an ordered one
+        hooks[self._id] = self
+        # first, so that what other hooks record of the layer is mixed, too
+        hooks.move_to_end(self._id, last=False)
+
+    def drop(self) -> None:
+        """Leave the layer alone."""
+        self.step = None
+        self._layer._forward_hooks.pop(self._id, None)
 
     def __call__(self, module: nn.Module, _args: Any, output: Any) -> Any:
         """Mix what the layer puts out, or leave it as it is."""
-        if self.step is None:
+        step = self.step
+        if step is None:
             return None
-        size = self.step.plan.partner.shape[0]
+        # asked by a graph, it would be another
+        if type(output) is Tensor and not torch.compiler.is_dynamo_compiling() and step.is_plain:
+            mixed = mixed_quickly(step.plan, output, step.weight)
+            if mixed is not None:
+                step.fired = True
+                return mixed
+        return self._mix(step, module, output)
+
+    def _mix(self, step: Step, module: nn.Module, output: Any) -> Any:
+        size = step.plan.partner.shape[0]
         if any(map(is_paired, tensors(output))):
             raise depends_on_target(self.name, output, size)
         is_traced = torch.compiler.is_compiling()
         if not is_traced:  # asked by a graph, it would be another
             _refuse_passed_on(self, module, output, size)
-            output = output if self.step.notes is None else mapped(output, plain)
-        mixed = self._mixed(self.step, module, output, is_traced=is_traced)
+            output = output if step.notes is None else mapped(output, plain)
+        mixed = self._mixed(step, module, output, is_traced=is_traced)
         if mixed is output:
             raise no_hidden_state(self.name, output, size)
-        self.step.fired = True
+        step.fired = True
         if not is_traced:
-            self.step.choose()
+            step.choose()
         return mixed
 
     def __getstate__(self) -> dict[str, Any]:
@@ -75,11 +103,13 @@ class Gate:
 class Gates:
     """The gates of a model, one for each of the layers that may be mixed.
 
+    A gate hangs on its layer while it is armed, so that the others cost nothing.
+
     Args:
         model: Any module.
         layers: The names of the layers; ``"input"`` needs no gate.
-        lasting: Whether they stay for many steps. What torch.compile has traced before they came
-            is traced anew then, since it would not look at them.
+        lasting: Whether they serve many steps. What torch.compile has traced before they came is
+            traced anew then, since it would not look at them.
 
     Attributes:
         model: The module.
@@ -91,12 +121,8 @@ class Gates:
         self.model = model
         self.step: Step | None = None
         self._channels: Channels | None = None
-        self._gates = {name: Gate(name) for name in layers if name != INPUT}
-        self._handles: list[RemovableHandle] = [
-            # first, so that what other hooks record of the layer is mixed, too
-            modules[name].register_forward_hook(gate, prepend=True)
-            for name, gate in self._gates.items()
-        ]
+        self._armed: Gate | None = None
+        self._gates = {name: Gate(name, modules[name]) for name in layers if name != INPUT}
         self._guards = lasting and bool(self._gates)
         if self._guards:
             HOOK_GUARDS.hold()
@@ -121,15 +147,17 @@ class Gates:
             )
         self.step = step
         try:
-            dims = 0 if value is None else value.dim()
-            pastes = step.plan.kind == "cutmix"
-            channels = self._learn_channels(layer, dims) if pastes else Channels()
-            borrow(step, targets, value, channels)
+            if step.plan.box is None:
+                borrow(step, targets, value)
+            else:
+                dims = 0 if value is None else value.dim()
+                borrow(step, targets, value, self._learn_channels(layer, dims))
         except BaseException:
             self.disarm()
             raise
         if layer != INPUT:
-            self._gates[layer].step = step
+            self._armed = self._gates[layer]
+            self._armed.hang(step)
         else:
             step.choose()
         return step
@@ -137,8 +165,9 @@ class Gates:
     def disarm(self) -> Step | None:
         """Let no gate mix, give the batch back as it was, and return the step that is over."""
         step, self.step = self.step, None
-        for gate in self._gates.values():
-            gate.step = None
+        if self._armed is not None:
+            self._armed.drop()
+            self._armed = None
         if step is not None:
             step.close()
         return step
@@ -146,8 +175,6 @@ class Gates:
     def remove(self) -> None:
         """Take the gates off the model."""
         self.disarm()
-        while self._handles:
-            self._handles.pop().remove()
         if self._guards:
             self._guards = False
             HOOK_GUARDS.release()

@@ -45,18 +45,16 @@ def borrow(
             input.
         TypeError: If the input to be mixed is not floating point.
     """
-    if any(target is value for target in targets):
-        raise ValueError("the target is the input as well; give the one or the other a .clone()")
+    plan, size = step.plan, step.plan.partner.shape[0]
     for target in targets:
-        refuse_target(target)
-    mixed = [_needed(value)] if step.plan.layer == INPUT else []
-    _refuse_other_sizes([*targets, *mixed], step.plan.partner.shape[0])
-    if step.plan.kind == "cutmix" and value is not None:
-        step.input_space = _input_space(step, value, channels)
-    for tensor in mixed:
-        _exchange(step, tensor, channels)
-    for target in [] if step.plan.labels == "own" else targets:
-        _lend(step, target)
+        refuse_target(target, value)
+        _refuse_other_size(target, size)
+    if plan.box is not None or plan.layer == INPUT:
+        _take_input(step, value, channels)
+    if plan.lam.ndim == 0:
+        lend = _pair if plan.box is None else _lend
+        for target in targets:
+            lend(step, target)
 
 
 class Pasting:
@@ -159,12 +157,6 @@ def refuse_no_positions(target: Tensor, space: Space | None) -> None:
     )
 
 
-def _needed(value: Tensor | None) -> Tensor:
-    if value is None:
-        raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
-    return value
-
-
 def _refuse_other_positions(name: str, space: Space, input_space: Space | None) -> None:
     if space != input_space:
         raise ValueError(
@@ -174,13 +166,27 @@ def _refuse_other_positions(name: str, space: Space, input_space: Space | None) 
         )
 
 
-def _refuse_other_sizes(tensors: list[Tensor], size: int) -> None:
-    for tensor in tensors:
-        if tensor.shape[:1] != (size,):
-            raise ValueError(
-                f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
-                f"but got {tuple(tensor.shape)}"
-            )
+def _refuse_other_size(tensor: Tensor, size: int) -> None:
+    if tensor.ndim == 0 or tensor.shape[0] != size:
+        raise ValueError(
+            f"expected a tensor of shape ({size}, ...) for a plan of {size} samples, "
+            f"but got {tuple(tensor.shape)}"
+        )
+
+
+def _take_input(step: Step, value: Tensor | None, channels: Channels) -> None:
+    """Learn its space for a box, and exchange its data if it is to be mixed."""
+    is_mixed = step.plan.layer == INPUT
+    if value is None:
+        if is_mixed:
+            raise ValueError("the plan mixes the input, but none was given: input=<tensor>")
+        return
+    if is_mixed:
+        _refuse_other_size(value, step.plan.partner.shape[0])
+    if step.plan.box is not None:
+        step.input_space = _input_space(step, value, channels)
+    if is_mixed:
+        _exchange(step, value, channels)
 
 
 def _input_space(step: Step, value: Tensor, channels: Channels) -> Space | None:
@@ -201,12 +207,11 @@ def _exchange(step: Step, value: Tensor, channels: Channels) -> None:
 
 
 def _lend(step: Step, target: Tensor) -> None:
-    if step.plan.kind == "cutmix":
-        refuse_no_positions(target, step.input_space)
-        if dims := positions(target, step.input_space):
-            _paste(step, target, dims)
-            return
-    _pair(step, target)
+    refuse_no_positions(target, step.input_space)
+    if dims := positions(target, step.input_space):
+        _paste(step, target, dims)
+    else:
+        _pair(step, target)
 
 
 def _paste(step: Step, target: Tensor, dims: tuple[int, ...]) -> None:
@@ -215,12 +220,11 @@ def _paste(step: Step, target: Tensor, dims: tuple[int, ...]) -> None:
 
 
 def _pair(step: Step, target: Tensor) -> None:
-    first = target.detach()
-    second = rows_of(first, step.plan.partner)
+    first, partner = target.detach(), step.plan.partner
+    second = first.index_select(0, partner) if first.is_cpu else rows_of(first, partner)
     if step.side:
-        step.lend(target, data=first)
-        target.data = second
+        step.exchange(target, second)
     else:
-        step.lend(target)
+        step.lent.append((target, type(target), None))
     become_paired(target, Pair(first, second, step, TARGET))
     step.pairs = True

@@ -43,55 +43,71 @@ class Pair:
         is_opaque: As in its kind; what is written into it may make it so later.
         is_mixed: Whether the tensor's own value is the mix of the sides.
         notes: Which other entries of the batch it was computed from, in a step that is watched.
+        sides: What was computed from y, and what from y[partner].
     """
+
+    is_opaque = is_mixed = False
+    notes = NOTHING
 
     def __init__(self, first: Tensor, second: Tensor, step: Step, kind: Kind = COMPUTED) -> None:
         self.step = step
         self.kind = kind
-        self.is_opaque = kind.is_opaque
-        self.is_mixed = False
-        self.notes = NOTHING
-        self._sides = (first, second)
+        self.sides = (first, second)
+        if kind.is_opaque:
+            self.is_opaque = True
 
     @property
     def first(self) -> Tensor:
         """What was computed from y."""
-        return self[0]
+        return self.sides[0]
 
     @property
     def second(self) -> Tensor:
         """What was computed from y[partner]."""
-        return self[1]
+        return self.sides[1]
 
     def __getitem__(self, index: int) -> Tensor:
-        return self._sides[index]
+        return self.sides[index]
 
     def replace(self, second: Tensor) -> None:
         """Take another second side."""
-        self._sides = (self.first, second)
+        self.sides = (self.first, second)
 
 
 class LatePair(Pair):
-    """The pair of a number whose own value was computed alone: its sides are, if someone asks.
+    """The pair of what was computed alone: its sides are, if someone asks.
 
-    Trainers scale, copy and detach each loss, and then look at the mix alone.
+    Most losses are only trained on, and Trainers scale, copy and detach each, and then look at the
+    mix alone.
+
+    Args:
+        source: Of what the sides are computed.
+        change: Makes one side of one of the source's, and of each of the others'.
+        others: More of it.
     """
 
-    def __init__(self, source: Pair, change: Callable[[Tensor], Tensor]) -> None:
+    is_mixed = True
+    kind = COMPUTED
+    _is_settled = False
+
+    def __init__(self, source: Pair, change: Callable[..., Tensor], *others: Pair) -> None:
         self.step = source.step
-        self.kind = COMPUTED
-        self.is_opaque = False
-        self.is_mixed = True
-        self.notes = source.notes
-        self._source = source
+        if source.notes or others:
+            self.notes = NOTHING.union(source.notes, *(other.notes for other in others))
+        self._source, self._others = source, others
         self._change = change
         self._has_graph = torch.is_grad_enabled()
-        self._is_settled = False
         self.step.late.append(weakref.ref(self))
 
-    def __getitem__(self, index: int) -> Tensor:
+    @property
+    def sides(self) -> tuple[Tensor, Tensor]:
+        """The sides, which are computed the first time."""
         self.settle()
-        return super().__getitem__(index)
+        return self._sides
+
+    @sides.setter
+    def sides(self, sides: tuple[Tensor, Tensor]) -> None:
+        self._is_settled, self._sides = True, sides
 
     def settle(self) -> None:
         """Compute the sides, unless they were."""
@@ -101,9 +117,11 @@ class LatePair(Pair):
             late.append(pair)
             pair = pair._source
         for pair in reversed(late):
-            pair._is_settled = True
+            first, second = zip(
+                *(each.sides for each in (pair._source, *pair._others)), strict=True
+            )
             with torch.set_grad_enabled(pair._has_graph):
-                pair._sides = pair._change(pair._source[0]), pair._change(pair._source[1])
+                pair.sides = pair._change(*first), pair._change(*second)
 
 
 def pair_of(tensor: Tensor) -> Pair | None:
@@ -138,5 +156,7 @@ def own_value(pair: Pair, *, is_scalar: bool = False) -> Tensor:
 
 def is_opaque(tensor: Tensor, pair: Pair) -> bool:
     """Whether both sides of a paired tensor hang on one graph node."""
-    needs_grad = pair.first.requires_grad or pair.second.requires_grad
-    return pair.is_opaque or (tensor.requires_grad and not needs_grad)
+    if pair.is_opaque or not tensor.requires_grad:
+        return pair.is_opaque
+    first, second = pair.sides
+    return not (first.requires_grad or second.requires_grad)

@@ -115,16 +115,15 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {line if len(line) <= 100 else line[:97] + '...'}"
 
 
-def refuse_target(target: torch.Tensor) -> None:
-    """Refuse a target of which no pair can be made.
-
-    Args:
-        target: Of the batch.
+def refuse_target(target: torch.Tensor, value: torch.Tensor | None = None) -> None:
+    """Refuse a target of the batch of which no pair can be made, or that is its input, ``value``.
 
     Raises:
-        ValueError: If it is paired, requires a gradient, is nested, or is sparse and compressed.
+        ValueError: If it is the input, paired, nested, compressed, or requires a gradient.
     """
-    if "pair" in vars(target):
+    if target is value:
+        raise ValueError("the target is the input as well; give the one or the other a .clone()")
+    if type(target) is not torch.Tensor and "pair" in vars(target):
         raise ValueError(
             "the target is paired by a step that is not over, so its batch would be mixed twice; "
             "mix a batch by one Mixer, one callback or one plan"

@@ -14,12 +14,15 @@ from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.watch.notes import Notes
 from lightning_mmix.watch.watched import let_go
 
+Weight = float | Tensor | None
+
 
 class Step:
     """One plan being carried out: it knows if its layer has run, and gives back what it borrowed.
 
     Attributes:
         plan: The plan.
+        weight: λ as the gate takes it fastest, as :func:`weight_of` gives it.
         traced: The same with λ beside the partners, for graphs, which would wait for a number.
         edges: Of the plan's box, if it has one, beside the partners, for graphs.
         space: The sizes of the space of what the plan's layer puts out, if a box was pasted.
@@ -33,13 +36,19 @@ class Step:
         gave_paired: Whether a gradient was paired itself.
         late: The pairs whose sides may still have to be computed.
         notes: What is noticed in the step, if it is watched.
+        lent: Tensors of the batch, each with its class and, if it was exchanged, its data.
+        paired: Tensors that were formed paired, each with the class that it had before.
         side: Which side alone counts, the first (0) or the second (1), as in a trial; None if both
             do. Once the layer has run, what was paired is that side, as an ordinary tensor.
     """
 
+    edges: Tensor | None = None
     space: Space | None = None
     input_space: Space | None = None
+    notes: Notes | None = None
+    side: int | None = None
     fired = closed = formed = went_backward = gave_paired = pairs = pastes = False
+    _realised: MixPlan | None = None
 
     def __init__(
         self,
@@ -48,16 +57,18 @@ class Step:
         notes: Notes | None = None,
         side: int | None = None,
     ) -> None:
-        self.plan = plan
-        self.traced, self.edges = _beside_partners(plan)
+        self.plan = self.traced = plan
+        self.weight = weight_of(plan)
+        if plan.box is not None or not plan.partner.is_cpu:
+            self.traced, self.edges = _beside_partners(plan)
         self.late: list[weakref.ref[Any]] = []
-        self.side = side
-        self.notes: Notes | None = None
-        self.watch(notes)
-        self._realised: MixPlan | None = None
+        self.lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
+        self.paired: list[tuple[weakref.ref[Tensor], type[Tensor]]] = []
         self._model = model
-        self._lent: list[tuple[Tensor, type[Tensor], Tensor | None]] = []
-        self._paired: list[tuple[weakref.ref[Tensor], type[Tensor]]] = []
+        if side is not None:
+            self.side = side
+        if notes is not None:
+            self.watch(notes)
 
     @property
     def realised(self) -> MixPlan:
@@ -78,11 +89,15 @@ class Step:
         """Whether a value formed now mixes both sides, rather than being the first."""
         return self.fired and not _is_observing()
 
-    def watch(self, notes: Notes | None) -> None:
+    @property
+    def is_plain(self) -> bool:
+        """Whether it interpolates, for both sides, and is not watched."""
+        return self.edges is None and self.notes is None and self.side is None
+
+    def watch(self, notes: Notes) -> None:
         """Have it noted what the step does."""
         self.notes = notes
-        if notes is not None:
-            notes.step = self
+        notes.step = self
 
     def owns(self, tensor: Tensor) -> bool:
         """Whether a tensor shares memory with a parameter, buffer or metric state of the model."""
@@ -97,20 +112,13 @@ class Step:
 
     def tracked(self) -> list[Tensor]:
         """The tensors that are paired now."""
-        return [tensor for ref, _ in self._paired if (tensor := ref()) is not None]
-
-    def lend(self, tensor: Tensor, data: Tensor | None = None) -> None:
-        """Note a tensor of the batch, to give back its class and, if ``data`` comes, its data."""
-        self._lent.append((tensor, type(tensor), data))
+        formed = [tensor for ref, _ in self.paired if (tensor := ref()) is not None]
+        return [*(tensor for tensor, _, _ in self.lent), *formed]
 
     def exchange(self, tensor: Tensor, data: Tensor) -> None:
         """Give a tensor of the batch other data until the step is over."""
-        self.lend(tensor, data=tensor.detach())
+        self.lent.append((tensor, type(tensor), tensor.detach()))
         tensor.data = data
-
-    def track(self, paired: Tensor) -> None:
-        """Note a tensor that becomes paired, so that it can become ordinary again."""
-        self._paired.append((weakref.ref(paired), type(paired)))
 
     def settle(self) -> None:
         """Have all sides computed, before what they follow from is written into."""
@@ -122,7 +130,7 @@ class Step:
     def choose(self) -> None:
         """Leave what is paired the one side that counts, if only one does."""
         if self.side is not None:
-            for tensor, cls, _ in self._lent:
+            for tensor, cls, _ in self.lent:
                 vars(tensor).pop("pair", None)
                 tensor.__class__ = cls
             self._make_ordinary()
@@ -132,20 +140,20 @@ class Step:
         self.closed = True
         if self.notes is not None:
             let_go(self.notes)
-        while self._lent:
-            tensor, cls, data = self._lent.pop()
-            vars(tensor).pop("pair", None)
+        self._make_ordinary()
+        for tensor, cls, data in reversed(self.lent):
+            tensor.__dict__.pop("pair", None)
             tensor.__class__ = cls
             if data is not None:
                 tensor.data = data
-        self._make_ordinary()
+        self.lent.clear()
 
     def _make_ordinary(self) -> None:
-        while self._paired:
-            ref, cls = self._paired.pop()
+        for ref, cls in reversed(self.paired):
             paired = ref()
-            if paired is not None:
-                become_ordinary(paired, cls)
+            if paired is not None and paired.__dict__.pop("pair", None) is not None:
+                paired.__class__ = cls
+        self.paired.clear()
 
 
 def become_ordinary(tensor: Tensor, cls: type[Tensor] = Tensor) -> None:
@@ -156,8 +164,9 @@ def become_ordinary(tensor: Tensor, cls: type[Tensor] = Tensor) -> None:
 
 def is_inside_function() -> bool:
     """Whether an autograd.Function runs forward: it switches off forward-mode gradients, too."""
-    has_no_gradients = not torch.is_grad_enabled() and not torch._C._is_fwd_grad_enabled()
-    return has_no_gradients and not torch.is_inference_mode_enabled()
+    if torch.is_grad_enabled() or torch._C._is_fwd_grad_enabled():
+        return False
+    return not torch.is_inference_mode_enabled()
 
 
 def shares_memory(tensor: Tensor) -> bool:
@@ -168,6 +177,21 @@ def shares_memory(tensor: Tensor) -> bool:
 def shares_storage(first: Tensor, second: Tensor) -> bool:
     """Whether two tensors lie on the same memory."""
     return _storage(first) == _storage(second)
+
+
+def weight_of(plan: MixPlan) -> Weight:
+    """λ as a gate takes it fastest: a number, or in single precision one for each sample.
+
+    Args:
+        plan: The plan.
+
+    Returns:
+        None of a box, and of what lies elsewhere.
+    """
+    lam = plan.lam
+    if plan.box is not None or not lam.is_cpu:
+        return None
+    return lam.float() if lam.ndim else lam.item()
 
 
 def _beside_partners(plan: MixPlan) -> tuple[MixPlan, Tensor | None]:

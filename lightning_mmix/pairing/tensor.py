@@ -1,6 +1,8 @@
 """The paired tensor: it carries two, so that the loss forks while the network runs once."""
 
+import copy
 import warnings
+import weakref
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -9,14 +11,11 @@ import torch
 from torch import Tensor
 
 from lightning_mmix.pairing.arguments import (
-    communicate,
     entries_met,
     have_other_shapes,
-    hooked,
     kind_of,
     like,
     looks_at_shapes_only,
-    mixes,
     notes_of,
     on_own_value,
     ordinary,
@@ -25,14 +24,17 @@ from lightning_mmix.pairing.arguments import (
     takes_value,
     tensors_in,
 )
-from lightning_mmix.pairing.pair import (
-    COMPUTED,
-    Kind,
-    Pair,
-    is_opaque,
-    own_value,
-    pair_of,
+from lightning_mmix.pairing.effects import (
+    backward,
+    communicate,
+    copies_of_states,
+    count_own,
+    differentiate,
+    hooked,
+    write,
 )
+from lightning_mmix.pairing.fast import answer_to, scaled
+from lightning_mmix.pairing.pair import COMPUTED, Kind, Pair, is_opaque, own_value, pair_of
 from lightning_mmix.pairing.partners import choose_alike, keeps_samples, of_partners
 from lightning_mmix.pairing.refusals import (
     LOSS_OUTSIDE_GRAPH,
@@ -42,9 +44,7 @@ from lightning_mmix.pairing.refusals import (
     refuse_nonlinear,
     refuse_transforms,
 )
-from lightning_mmix.pairing.shortcuts import changed_number, equivalent
 from lightning_mmix.pairing.step import Step
-from lightning_mmix.pairing.writes import write
 from lightning_mmix.watch.functions import (
     Function,
     asks_own_value,
@@ -58,32 +58,52 @@ from lightning_mmix.watch.functions import (
     with_noise_to_come,
 )
 from lightning_mmix.watch.notes import NOTHING, Note
+from lightning_mmix.watch.places import is_measuring
 from lightning_mmix.watch.watched import Watched, let_go_of, plain, watched_in
+
+
+def _scales(func: Any) -> Any:
+    """A method for what Trainers do with each loss, without the detour by way of torch."""
+
+    def method(self: Tensor, *others: Any, **kwargs: Any) -> Any:
+        is_traced = torch.compiler.is_dynamo_compiling()
+        answer = None if kwargs or is_traced else scaled(func, self, *others)
+        return func(self, *others, **kwargs) if answer is None else _formed(*answer)
+
+    return method
 
 
 class Paired(Tensor):
     """A tensor that carries two: every torch function of it runs on both and is paired again.
 
-    Its own value, which code that does not know this class sees, is the mix λ·first +
-    (1 - λ)·second with its graph if it is floating point and was computed, and the first if it is
-    not, or is the target itself or a copy. As long as the drawn layer has not run, λ counts as 1. A
-    value formed while gradients are switched off is its first, and remembers its second. Python
-    numbers come from the own value.
+    Its own value, which code that does not know this class and Python numbers see, is the mix
+    λ·first + (1 - λ)·second with its graph if it is floating point and was computed, and the first
+    if it is not, or is the target itself or a copy. As long as the drawn layer has not run, λ
+    counts as 1. A value formed while gradients are off is its first, and remembers its second.
     """
 
     pair: Pair
     meets_watched = True  # it is asked first
+    detach, clone, __truediv__ = map(_scales, (Tensor.detach, Tensor.clone, Tensor.div))
 
     @classmethod
     def __torch_function__(
         cls, func: Function, types: Any, args: Any = (), kwargs: Any = None
     ) -> Any:
         """Run ``func`` on the first and on the second of every paired argument."""
-        if not torch.compiler.is_compiling() and asks_own_value(func):
+        if torch.compiler.is_dynamo_compiling():
+            return _outside(func, types, args, kwargs or {})
+        answer = answer_to(func, args, kwargs or {})
+        if answer is not None:
+            return _formed(*answer)
+        if asks_own_value(func):
             return _tell(func, args, kwargs or {})
-        if Watched in types and func is not torch.autograd.grad:  # a slope is no value of them
-            return _meet(func, args, kwargs or {})
-        return _dispatch(func, args, kwargs or {})
+        return _run(func, types, args, kwargs or {})
+
+    def backward(self, *args: Any, **kwargs: Any) -> None:
+        """Take the gradient of the mix."""
+        if not backward(self, *args, **kwargs):
+            super().backward(*args, **kwargs)  # type: ignore[no-untyped-call]
 
     def __copy__(self) -> Tensor:
         return self[...]  # on the same memory
@@ -93,19 +113,32 @@ class Paired(Tensor):
 
 
 def become_paired(tensor: Tensor, pair: Pair) -> None:
-    """Give an ordinary tensor, in place, the class and the two sides of a paired one."""
-    pair.step.track(tensor)
+    """Give an ordinary tensor that its step knows of the class and the sides of a paired one."""
     tensor.__class__ = Paired
     tensor.pair = pair  # type: ignore[attr-defined]  # it is paired now
 
 
+def _formed(tensor: Tensor, pair: Pair) -> Tensor:
+    pair.step.paired.append((weakref.ref(tensor), type(tensor)))
+    become_paired(tensor, pair)
+    return tensor
+
+
 # fullgraph=True raises with the reason
 @torch.compiler.disable(reason=LOSS_OUTSIDE_GRAPH)  # type: ignore[no-untyped-call,untyped-decorator]
+def _outside(func: Function, types: Any, args: Any, kwargs: Any) -> Any:
+    return Paired.__torch_function__(func, types, args, kwargs)
+
+
+def _run(func: Function, types: Any, args: Any, kwargs: Any) -> Any:
+    if is_measuring() and not is_in_place(func):
+        return count_own(func, args, kwargs)
+    if Watched in types and func is not torch.autograd.grad:  # a slope is no value of them
+        return _meet(func, args, kwargs)
+    return _dispatch(func, args, kwargs)
+
+
 def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
-    number = changed_number(func, args, kwargs)
-    if number is not None:
-        become_paired(*number)
-        return number[0]
     found = paired_in(args, kwargs)
     if not found:
         return on_own_value(func, args, kwargs)
@@ -116,8 +149,9 @@ def _dispatch(func: Function, args: Any, kwargs: Any) -> Any:
             return answer
     refuse_transforms(func, args, kwargs)
     if is_in_place(func) or kwargs.get("out") is not None:
-        return _write(step, func, args, kwargs)
-    return _fork(step, *equivalent(func, args, kwargs))
+        pair = write(step, func, args, kwargs)
+        return args[0] if pair is None else _formed(args[0], pair)
+    return _fork(step, copy.deepcopy if func is Tensor.__deepcopy__ else func, args, kwargs)
 
 
 def _tell(func: Function, args: Any, kwargs: Any) -> Any:
@@ -136,7 +170,7 @@ def _meet(func: Function, args: Any, kwargs: Any) -> Any:
     met = found[0].notes.meeting(func, entries_met(func, args, kwargs))
     if is_in_place(func) and isinstance(args[0], Watched):
         let_go_of(args[0])
-    result = _dispatch(func, plain(args), plain(kwargs))
+    result = Paired.__torch_function__(func, (Paired,), plain(args), plain(kwargs))
     for _, pair in paired_in(result):
         # before the layer has run the partner's own entries were taken
         if pair.step.fired or not pair.kind.has_rows:
@@ -145,11 +179,11 @@ def _meet(func: Function, args: Any, kwargs: Any) -> Any:
 
 
 def _answer(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
-    answer = _differentiate(step, func, args, kwargs)
-    return _ask(step, func, args, kwargs) if answer is NotImplemented else answer
+    answer = differentiate(step, func, args, kwargs, partial(_zip, step=step, kind=COMPUTED))
+    return _ask(func, args, kwargs) if answer is NotImplemented else answer
 
 
-def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
+def _ask(func: Function, args: Any, kwargs: Any) -> Any:
     """Answer what is asked about the tensor itself, or of other processes."""
     if is_collective(func):
         return communicate(func, args, kwargs)
@@ -164,28 +198,10 @@ def _ask(_step: Step, func: Function, args: Any, kwargs: Any) -> Any:
     return NotImplemented
 
 
-def _differentiate(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
-    """Take gradients of the mix, unless they are part of a loss themselves."""
-    is_backward = func in (Tensor.backward, torch.autograd.backward)
-    if not is_backward and func is not torch.autograd.grad:
-        return NotImplemented
-    step.went_backward = True
-    if step.notes is not None:
-        step.notes.meetings |= notes_of(paired_in(args[:1]))
-    if is_backward:  # not by way of on_own_value: an autograd.Function's backward still forks
-        return func(*ordinary(args[:1]), *mixes(args[1:]), **mixes(kwargs))
-    if not kwargs.get("create_graph") and any(map(step.owns, tensors_in(args[1:2]))):
-        return func(*ordinary(args[:2]), *mixes(args[2:]), **mixes(kwargs))
-    step.gave_paired = True
-    with_graph = {**kwargs, "retain_graph": True}  # both sides hang on one network
-    first, second = func(*side(args, 0), **with_graph), func(*side(args, 1), **kwargs)
-    return _zip(first, second, step, COMPUTED)
-
-
 def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
+    found = paired_in(args, kwargs)
     with torch._C.DisableTorchFunctionSubclass():  # the sides alone are computed with
         own, others = side((args, kwargs), 0), side((args, kwargs), 1)
-        found = paired_in(args, kwargs)
         opaque = any(is_opaque(tensor, pair) for tensor, pair in found)
     first = with_noise_to_come(func, *own)
     if not tensors_in(first):
@@ -193,7 +209,7 @@ def _fork(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
             step.notes.read(func, first, on_partners(func, *others))
         return on_own_value(func, args, kwargs)
     if keeps_statistics(func):  # which are the first's
-        others = tuple(_copy_of_state(step, other) for other in others[0]), others[1]
+        others = copies_of_states(step, others[0]), others[1]
     second = on_partners(func, *others)
     if opaque and any(tensor.requires_grad for tensor in tensors_in(first)):
         refuse_nonlinear(func, args)
@@ -213,15 +229,7 @@ def _joined(
         if step.notes is not None and may_move_rows(func):
             step.notes.moved(func, side(args[0], 0), first)
     kind = kind_of(func, found, is_opaque=opaque, has_rows=rows)
-    notes = NOTHING if step.notes is None else notes_of(found)
-    return _zip(first, second, step, kind, notes)
-
-
-def _write(step: Step, func: Function, args: Any, kwargs: Any) -> Any:
-    pair = write(step, func, args, kwargs)
-    if pair is not None:
-        become_paired(args[0], pair)
-    return args[0]
+    return _zip(first, second, step, kind, NOTHING if step.notes is None else notes_of(found))
 
 
 def _zip(first: Any, second: Any, step: Step, kind: Kind, notes: frozenset[Note] = NOTHING) -> Any:
@@ -231,9 +239,7 @@ def _zip(first: Any, second: Any, step: Step, kind: Kind, notes: frozenset[Note]
     if isinstance(first, Tensor):
         pair = Pair(first, second, step, kind)
         pair.notes = notes
-        own = own_value(pair, is_scalar=kind.is_scalar)
-        become_paired(own, pair)
-        return own
+        return _formed(own_value(pair, is_scalar=kind.is_scalar), pair)
     together = partial(_zip, step=step, kind=kind, notes=notes)
     if isinstance(first, Mapping):
         return {key: together(first[key], second[key]) for key in first}
@@ -242,7 +248,3 @@ def _zip(first: Any, second: Any, step: Step, kind: Kind, notes: frozenset[Note]
             raise of_unequal_length(first, second)
         return like(first, list(map(together, first, second)))
     return first
-
-
-def _copy_of_state(step: Step, value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) and step.owns(value) else value

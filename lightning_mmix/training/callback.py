@@ -15,7 +15,8 @@ from lightning_mmix.core.trees import Path
 from lightning_mmix.engine.engine import Engine, seed_of
 from lightning_mmix.engine.schedule import Scheduled
 from lightning_mmix.engine.settings import Kinds, Settings
-from lightning_mmix.pairing.arguments import is_paired, mix_gradients
+from lightning_mmix.pairing.arguments import is_paired
+from lightning_mmix.pairing.effects import mix_gradients
 from lightning_mmix.pairing.refusals import idle_layer, unused_target
 from lightning_mmix.pairing.step import Step
 from lightning_mmix.training.host import TrainerHost
@@ -99,8 +100,7 @@ class ManifoldMixup(Settling):
         self._plan: MixPlan | None = None
         self._layers: list[str] | None = None
         self._state: dict[str, Any] = {"seed": seed_of(self.settings)}
-        self._is_resumed = False
-        self._global_step = 0
+        self._is_resumed, self._is_manual, self._global_step = False, False, 0
 
     @property
     def plan(self) -> MixPlan | None:
@@ -162,13 +162,14 @@ class ManifoldMixup(Settling):
         if trainer.fit_loop._skip_backward:
             engine.skip()
             return
-        self._global_step = trainer.global_step
+        self._is_manual = not pl_module.automatic_optimization
+        self._global_step = trainer.global_step if self._is_manual else 0
         engine.begin(batch)
 
     @override
     def on_before_backward(self, trainer: Trainer, pl_module: LightningModule, loss: Any) -> None:
         step = self._step
-        if step is None or not pl_module.automatic_optimization:
+        if step is None or self._is_manual:
             return
         if step.pairs and step.fired and not is_paired(loss):
             raise unused_target(step)
@@ -190,7 +191,7 @@ class ManifoldMixup(Settling):
         step = None if engine is None else engine.end()
         if engine is None or step is None:
             return
-        if trainer.global_step > self._global_step and not pl_module.automatic_optimization:
+        if self._is_manual and trainer.global_step > self._global_step:
             _refuse_unmixed(step)  # automatic has passed on_before_backward
         if self.log_plan:
             _log(pl_module, step.realised, (engine.layers_ or []).index(step.plan.layer))

@@ -9,7 +9,7 @@ import torch
 
 Function = Callable[..., Any]
 
-_looked_up = lru_cache(maxsize=1024)  # each is asked several times in every step
+looked_up = lru_cache(maxsize=1024)  # each function is asked of several times in every step
 
 
 def _names(text: str) -> frozenset[str]:
@@ -74,7 +74,7 @@ _FACTORS = _names("mul rmul imul")
 _DIVISIONS = _names("div truediv itruediv")
 
 
-@_looked_up
+@looked_up
 def is_about_itself(func: Function) -> bool:
     """Whether a function asks for the tensor itself, or a Python number: shape, item."""
     if func.__name__ in ("__get__", "__set__"):
@@ -82,38 +82,38 @@ def is_about_itself(func: Function) -> bool:
     return func.__name__ in _ABOUT_ITSELF
 
 
-@_looked_up
+@looked_up
 def asks_own_value(func: Function) -> bool:
     """Whether a function asks for what both sides share, or for what only the own value has."""
     is_special = func.__name__ in ("__set__", "register_hook") or asks_size(func)
     return is_about_itself(func) and not is_special
 
 
-@_looked_up
+@looked_up
 def reads_value(func: Function) -> bool:
     """Whether a function makes a Python value, or an array, of what the tensor holds."""
     return func.__name__ in _READS
 
 
-@_looked_up
+@looked_up
 def reports_number(func: Function) -> bool:
     """Whether a function makes of a number what is usually logged, and not branched on."""
     return func.__name__ in ("__array__", "__float__", "item", "numpy", "tolist")
 
 
-@_looked_up
+@looked_up
 def carries(func: Function) -> bool:
     """Whether a function's result holds what its argument held, copied, cast or laid otherwise."""
     return _plain_name(func) in _CARRIES
 
 
-@_looked_up
+@looked_up
 def may_move_rows(func: Function) -> bool:
     """Whether a function may move the rows of its first argument, or change some of them alone."""
     return _plain_name(func) in _MOVES_ROWS
 
 
-@_looked_up
+@looked_up
 def embeds(func: Function) -> bool:
     """Whether a function looks up the vectors of indices."""
     return func.__name__ in ("embedding", "embedding_bag")
@@ -124,7 +124,7 @@ def lengths_of_input(func: Function, args: Any, kwargs: Any) -> Any:
     return (args[2:3] or kwargs.get("input_lengths")) if func.__name__ == "ctc_loss" else ()
 
 
-@_looked_up
+@looked_up
 def joins(func: Function) -> bool:
     """Whether a function puts tensors together."""
     return func.__name__ in _JOINS
@@ -139,7 +139,7 @@ def keeps_rows(func: Function, args: Any) -> bool:
     return index is not None and not isinstance(index, int)
 
 
-@_looked_up
+@looked_up
 def is_in_place(func: Function) -> bool:
     """Whether a function writes into its first argument."""
     name = func.__name__
@@ -165,20 +165,20 @@ def keeps_statistics(func: Function) -> bool:
     return func.__name__ in _KEEPS_STATISTICS
 
 
-@_looked_up
+@looked_up
 def asks_size(func: Function) -> bool:
     """Whether a function asks for a tensor's shape."""
     name = func.__name__
     return name in _SIZES or (name == "__get__" and _attribute(func) == "shape")
 
 
-@_looked_up
+@looked_up
 def shape_argument(func: Function) -> int | None:
     """The position of the argument of which no more than shape, dtype and device are looked at."""
     return 0 if func.__name__ in _LIKE else 1 if func.__name__ in _AS else None
 
 
-@_looked_up
+@looked_up
 def is_collective(func: Function) -> bool:
     """Whether a function speaks with other processes, which may have nothing paired."""
     return str(getattr(func, "__module__", "")).startswith("torch.distributed")
@@ -200,12 +200,19 @@ def is_additive(func: Function) -> bool:
     return func.__name__.strip("_") in _ADDITIVE
 
 
-@_looked_up
+@looked_up
 def only_computes(func: Function) -> bool:
     """Whether all that a function does is to compute a result from its arguments' values."""
     is_special = is_in_place(func) or is_collective(func) or is_about_itself(func)
     is_derivative = func.__name__ == "backward" or func is torch.autograd.grad
     return not is_special and not is_derivative and shape_argument(func) is None
+
+
+@looked_up
+def is_pure(func: Function) -> bool:
+    """Whether a function computes something new of its arguments' values, the same each time."""
+    is_special = carries(func) or embeds(func) or keeps_statistics(func) or may_move_rows(func)
+    return only_computes(func) and not is_special and func.__name__ not in _RANDOM
 
 
 def with_noise_to_come(func: Function, args: Any, kwargs: Any) -> Any:

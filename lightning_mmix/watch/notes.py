@@ -19,7 +19,8 @@ class Note:
     Attributes:
         operation: The name of the function.
         place: The line of the user's code.
-        entry: The path of an entry of the batch that took part; empty if none did.
+        entry: The path of an entry of the batch that took part, or :data:`METRIC`; empty if none
+            did.
     """
 
     operation: str
@@ -31,6 +32,7 @@ class Note:
 
 
 NOTHING: frozenset[Note] = frozenset()
+METRIC = "<metric>"  # stands for an entry of the batch where a metric has counted own labels
 
 
 class _Step(Protocol):

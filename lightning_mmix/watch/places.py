@@ -4,12 +4,15 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any
 
 from torch import nn
 from torchmetrics import Metric
 
+# all metrics are updated by way of one function of torchmetrics'
+_UPDATES = [each for each in Metric._wrap_update.__code__.co_consts if isinstance(each, CodeType)]
+_NEAR = 16  # frames
 _LIBRARIES = {"lightning_mmix", "torch", "torchmetrics", "lightning", "pytorch_lightning", "numpy"}
 
 
@@ -40,6 +43,18 @@ def current_place() -> Place:
 def is_in_metric() -> bool:
     """Whether a metric of torchmetrics' runs within the training step."""
     return any(isinstance(each, Metric) for each in _selves())
+
+
+def is_measuring() -> bool:
+    """Whether a metric that has no gradient, as an accuracy, is being updated."""
+    frame: FrameType | None = sys._getframe(2)
+    for _ in range(_NEAR):
+        if frame is None:
+            return False
+        if frame.f_code in _UPDATES:
+            return getattr(frame.f_locals.get("self"), "is_differentiable", None) is False
+        frame = frame.f_back
+    return False
 
 
 def is_in_network() -> bool:

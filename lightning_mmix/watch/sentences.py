@@ -22,6 +22,19 @@ def of_meeting(note: Note, targets: Sequence[Path]) -> str:
     )
 
 
+def of_metric(note: Note) -> str:
+    """Of the value of a metric, which the loss takes along with the target.
+
+    Args:
+        note: What took them.
+    """
+    return (
+        f"the loss takes the target along with the value of a metric ({note}), which counts the "
+        "sample's own labels alone, so it is not exact; compute in the loss what it takes, from "
+        "the target, or use labels='own', ManifoldMixupMixin or mixed_loss"
+    )
+
+
 def of_input(note: Note) -> str:
     """Of the input, which the loss takes along with the target.
 

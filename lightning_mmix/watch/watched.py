@@ -9,7 +9,7 @@ from torch import Tensor
 
 from lightning_mmix.core.trees import tensors
 from lightning_mmix.watch.functions import Function, is_in_place, may_move_rows
-from lightning_mmix.watch.notes import Notes
+from lightning_mmix.watch.notes import METRIC, Notes
 from lightning_mmix.watch.places import is_in_network
 
 _OF_ORDINARY = (Tensor.__deepcopy__, Tensor.__format__)  # of a subclass they refuse
@@ -51,6 +51,11 @@ def watch(notes: Notes, entries: Mapping[str, Tensor]) -> None:
     for path, tensor in entries.items():
         if type(tensor) is Tensor and _differs(tensor):
             _mark(tensor, notes, frozenset([path]))
+
+
+def watch_metric(notes: Notes, counted: Any) -> None:
+    """Watch what a metric has made of own labels, since a loss that takes it is not exact."""
+    _mark_all(tensors(counted), notes, frozenset([METRIC]))
 
 
 def let_go(notes: Notes) -> None:

@@ -1,6 +1,7 @@
 """A loop of one's own draws what the callback draws, and reaches the same weights bit for bit."""
 
 import copy
+import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -162,9 +163,10 @@ def test_no_gate_is_left_when_the_mixer_goes():
     mixer = Mixer(model, layers=["net.0"])
     with mixer(x, y) as target:
         F.cross_entropy(model(x), target)
-    assert model.net[0]._forward_hooks
-    mixer.remove()
-    assert not model.net[0]._forward_hooks
+        assert model.net[0]._forward_hooks
+        mixer.remove()
+        assert not model.net[0]._forward_hooks
+        assert type(y) is torch.Tensor
 
 
 def test_what_is_not_mixed_comes_as_it_is():
@@ -478,3 +480,12 @@ def test_what_a_loop_converts_is_tested():
     with Mixer(model) as mixer, mixer(double, y) as target:
         F.cross_entropy(model(double.float()), target).backward()
     assert mixer.layers_ == ["input", "net.1"]
+
+
+def test_a_target_that_looks_like_the_input_is_taken_where_it_is_given():
+    model, x = nn.Linear(4, 4), batches()[0][0]
+    with warnings.catch_warnings(), Mixer(model, layers=["input"]) as mixer:
+        warnings.simplefilter("error")
+        for _ in range(2):
+            with mixer(x, x.clone()) as target:
+                F.mse_loss(model(x), target).backward()

@@ -139,18 +139,33 @@ def test_without_a_plan_nothing_happens():
         assert not model[0]._forward_hooks
 
 
-def test_gates_that_last_stay_and_are_not_armed_between_steps():
+def test_gates_that_last_hang_on_a_layer_only_in_a_step():
     model, (x, y) = plain(), (torch.randn(4, 3), torch.arange(4))
-    gates, expected = Gates(model, ["0"]), model(x)
-    with mixing(gates, MixPlan("0", PLAN.lam, PLAN.partner), y):
-        assert not torch.equal(model(x), expected)
-    assert torch.equal(model(x), expected)
-    assert len(model[0]._forward_hooks) == 1
-    message = r"the plan mixes layer '1', but gates were made for \['0'\]"
+    gates, expected = Gates(model, ["0", "1"]), model(x)
+    assert not any(module._forward_hooks for module in model.modules())
+    hung = set()
+    for _ in range(2):
+        with mixing(gates, MixPlan("0", PLAN.lam, PLAN.partner), y):
+            assert not torch.equal(model(x), expected)
+            assert not model[1]._forward_hooks
+            hung |= {*model[0]._forward_hooks}
+        assert torch.equal(model(x), expected)
+        assert not model[0]._forward_hooks
+    assert len(hung) == 1  # under one key, or compiled code would be traced anew
+    message = r"the plan mixes layer '2', but gates were made for \['0', '1'\]"
     with pytest.raises(ValueError, match=message):
-        gates.arm(Step(MixPlan("1", PLAN.lam, PLAN.partner)))
-    gates.remove()
-    assert not model[0]._forward_hooks
+        gates.arm(Step(MixPlan("2", PLAN.lam, PLAN.partner)))
+
+
+def test_a_gate_hangs_before_all_other_hooks():
+    model, y, seen = plain(), torch.arange(4), []
+    model[0].register_forward_hook(lambda _module, _args, output: seen.append(output))
+    with mixing(Gates(model, ["0"]), MixPlan("0", PLAN.lam, PLAN.partner), y):
+        model[0].register_forward_hook(lambda *args: seen.append(args[-1]), prepend=True)
+        x = torch.randn(4, 3)
+        model(x)
+    early, late = seen  # that which came in the step stands before the gate
+    torch.testing.assert_close(late, naive.mix(early, PLAN.lam, PLAN.partner))
 
 
 def test_a_plan_whose_layer_did_not_run_warns():
@@ -162,7 +177,7 @@ def test_a_plan_whose_layer_did_not_run_warns():
 
 
 def test_a_copied_gate_is_not_armed():
-    gate = Gate("layer")
+    gate = Gate("layer", nn.Identity())
     gate.step = object()
     assert copy.deepcopy(gate).step is None
     assert pickle.loads(pickle.dumps(gate)).step is None
@@ -295,3 +310,42 @@ def test_a_layer_that_passes_on_a_leaf_alone_is_mixed():
     torch.testing.assert_close(mixed, MIXED)
     mixed.sum().backward()
     torch.testing.assert_close(x.grad, torch.ones(4, 2))
+
+
+OWN = MixPlan("0", torch.tensor([0.3, 1.0, 0.0, 0.8]).double(), PLAN.partner)
+
+
+@pytest.mark.parametrize("needs_grad", [True, False])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("plan", [MixPlan("0", PLAN.lam, PLAN.partner), OWN])
+def test_a_gate_mixes_small_states_as_any_other(plan, dtype, needs_grad):
+    layer, hidden = nn.Identity(), torch.randn(4, 3, 2).to(dtype).requires_grad_(needs_grad)
+    model = nn.Sequential(layer)
+    with mixing(model, plan):
+        found = model(hidden)
+    other = hidden.detach().clone().requires_grad_(needs_grad)
+    of = naive.mix if plan.labels == "paired" else naive.mix_each
+    expected = of(other.double(), plan.lam, plan.partner.tolist()).to(dtype)
+    torch.testing.assert_close(found, expected)
+    if needs_grad:
+        slope = torch.randn(4, 3, 2).to(dtype)
+        found.backward(slope)
+        expected.backward(slope)
+        torch.testing.assert_close(hidden.grad, other.grad)
+
+
+@pytest.mark.parametrize("plan", [MixPlan("0", PLAN.lam, PLAN.partner), OWN])
+def test_a_gradient_of_the_gradient_goes_through_a_gate(plan):
+    model, hidden = nn.Sequential(nn.Identity()), torch.randn(4, 3, requires_grad=True)
+
+    def mixed(hidden):
+        with mixing(model, plan):
+            return model(hidden)
+
+    def penalty(of):
+        (slope,) = torch.autograd.grad(of(hidden).pow(3).sum(), hidden, create_graph=True)
+        return torch.autograd.grad(slope.square().sum(), hidden)
+
+    of = naive.mix if plan.labels == "paired" else naive.mix_each
+    expected = penalty(lambda hidden: of(hidden, plan.lam.float(), plan.partner.tolist()))
+    torch.testing.assert_close(penalty(mixed), expected)

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from fitting import Net, Steps, fit
 from torch import nn
+from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mmix import ManifoldMixup
 from refusals.table import ONCE, X, Y, paired, row, train
@@ -256,5 +257,38 @@ def the_drawn_layer_does_not_run():
 def the_step_returns_no_loss():
     def step(module, batch):
         module.kept = module(batch[0])
+
+    train(step)
+
+
+@row(
+    "the prediction was written into after a loss had taken it, and before both sides of that loss "
+    "were needed; write into a .clone() of it",
+    "writes into a copy",
+)
+def the_prediction_is_written_into_between_the_loss_and_what_is_made_of_it():
+    def step(module, batch):
+        z = module(batch[0])[:, 0]
+        loss = F.mse_loss(z, batch[1])
+        with torch.no_grad():
+            z.zero_()
+        return loss.exp()
+
+    train(step, (X, Y.float()))
+
+
+@row(
+    "the loss takes the target along with the value of a metric (mul at {line}), which counts the "
+    "sample's own labels alone, so it is not exact; compute in the loss what it takes, from the "
+    "target, or use labels='own', ManifoldMixupMixin or mixed_loss; this is said once",
+    "computes it from the target",
+    UserWarning,
+)
+def the_loss_takes_the_value_of_a_metric():
+    accuracy = MulticlassAccuracy(5)
+
+    def step(module, batch):
+        z = module(batch[0])
+        return F.cross_entropy(z, batch[1]) * (1 + accuracy(z, batch[1]))
 
     train(step)

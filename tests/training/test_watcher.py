@@ -674,3 +674,13 @@ def test_the_lengths_of_what_a_ctc_loss_takes_are_the_inputs_own(by_name):
     assert trained(step, batch, target=[1, 3])[-1] == []
     (said,) = trained(step, batch, target=1)[-1]
     assert "entry '3'" in said
+
+
+def test_a_loss_that_takes_the_value_of_a_metric_is_told_of():
+    accuracy = MulticlassAccuracy(5)
+
+    def step(module, batch):
+        z = module(batch[0])
+        return F.cross_entropy(z, batch[1]) * (1 + accuracy(z, batch[1]))
+
+    assert_said(step, [X, Y], "the value of a metric (mul at test_watcher.py:", target=1)

@@ -2,11 +2,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
+from torchmetrics import MeanSquaredError
+from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mmix import mixed_loss
+from lightning_mmix.core import losses
+from lightning_mmix.pairing import fast
 from lightning_mmix.pairing.arguments import is_paired
 from lightning_mmix.pairing.lending import borrow
-from lightning_mmix.pairing.pair import LatePair, pair_of
+from lightning_mmix.pairing.pair import LatePair, Pair, pair_of
 
 LABELS = torch.tensor([0, 1, 2])
 
@@ -73,10 +77,13 @@ def test_its_old_arguments_mean_what_they_did(step, logits):
     torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
 
 
-def test_its_softmax_is_computed_once(step, logits):
+@pytest.mark.parametrize(
+    "options", [{}, {"label_smoothing": 0.1, "weight": torch.rand(4).double()}]
+)
+def test_its_softmax_is_computed_once(options, step, logits):
     labels = paired(step, LABELS)
     with Counted() as counted:
-        F.cross_entropy(logits, labels)
+        F.cross_entropy(logits, labels, **options)
     assert counted.names.count("aten::_log_softmax") == 1
     assert counted.names.count("aten::nll_loss_forward") == 2
 
@@ -157,6 +164,7 @@ def test_a_hook_on_a_changed_loss_sees_its_gradients_on_either_way(step, logits)
 def test_a_loss_that_was_formed_before_the_layer_ran_is_not_taken_for_a_mix(step, logits):
     step.fired = False
     loss = F.cross_entropy(logits, paired(step, LABELS))
+    assert loss.item() == pytest.approx(F.cross_entropy(logits, LABELS).item())
     step.fired = True
     expected = mixed_loss(F.cross_entropy, logits, LABELS, step.plan)
     torch.testing.assert_close((loss / 2).as_subclass(torch.Tensor), expected / 2)
@@ -175,3 +183,122 @@ def test_a_loss_that_is_changed_without_gradients_has_sides_without_them(step, l
     with torch.no_grad():
         halved = loss / 2
     assert not pair_of(halved).first.requires_grad
+
+
+@pytest.mark.parametrize("loss", [F.mse_loss, F.binary_cross_entropy_with_logits])
+def test_of_a_loss_of_a_mixed_target_no_side_is_computed_before_it_is_asked_for(loss, step, logits):
+    target = paired(step, torch.rand(3, 4, dtype=torch.float64))
+    with Counted() as counted:
+        value = loss(logits, target)
+        (value / 2).backward()
+    passes = [name for name in counted.names if name.endswith(("mse_loss", "with_logits"))]
+    assert len(passes) == (2 if loss is F.mse_loss else 1)  # a constant, and the loss
+    assert not pair_of(value)._is_settled
+    expected = [loss(logits, pair_of(target)[side]) for side in (0, 1)]
+    torch.testing.assert_close([*pair_of(value).sides], expected)
+
+
+def test_of_a_sum_of_losses_the_mix_alone_is_computed(step, logits):
+    target = paired(step, torch.rand(3, 4, dtype=torch.float64))
+
+    def terms(logits, target):
+        error = F.mse_loss(logits, target)
+        return error + F.binary_cross_entropy_with_logits(logits, target) / 2 - error.detach()
+
+    total = terms(logits, target)
+    assert not pair_of(total)._is_settled
+    assert not any(late()._is_settled for late in step.late if late() is not None)
+    expected = [terms(logits, pair_of(target)[side]) for side in (0, 1)]
+    torch.testing.assert_close([*pair_of(total).sides], expected)
+    torch.testing.assert_close(
+        total.detach().as_subclass(torch.Tensor), expected[0].lerp(expected[1], 0.25).detach()
+    )
+
+
+def test_a_sum_of_very_many_losses_has_its_sides(step, logits):
+    target = paired(step, torch.rand(3, 4, dtype=torch.float64))
+    total = F.mse_loss(logits, target)
+    for _ in range(3000):
+        total = total + F.mse_loss(logits, target)
+    expected = 3001 * F.mse_loss(logits, pair_of(target).first)
+    torch.testing.assert_close(pair_of(total).first, expected)
+
+
+def test_half_precision_does_not_round_the_target(step):
+    logits, target = torch.randn(3, 4).bfloat16(), torch.rand(3, 4).bfloat16()
+    loss = F.mse_loss(logits, paired(step, target))
+    assert type(pair_of(loss)) is Pair
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_sides_that_are_asked_for_after_autocast_are_those_within(dtype, step):
+    logits, target = torch.randn(3, 4, dtype=dtype), torch.rand(3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = F.mse_loss(logits, paired(step, target))
+        expected = [F.mse_loss(logits, each) for each in (target, target[step.plan.partner])]
+    torch.testing.assert_close([*pair_of(loss).sides], expected)
+
+
+@pytest.mark.filterwarnings("ignore:Using a target size")
+@pytest.mark.parametrize("reduction", ["sum", "none"])
+def test_a_target_that_is_broadcast_goes_the_general_way(reduction, step):
+    logits, target = torch.randn(3, 1), torch.rand(3)
+    loss = F.mse_loss(logits, paired(step, target), reduction=reduction)
+    expected = mixed_loss(
+        lambda z, y: F.mse_loss(z, y, reduction=reduction), logits, target, step.plan
+    )
+    torch.testing.assert_close(loss.as_subclass(torch.Tensor), expected)
+
+
+def test_an_option_that_is_not_known_goes_the_general_way(step, logits, monkeypatch):
+    def cross_entropy(logits, labels, **options):
+        seen.append(options)
+        return F.cross_entropy(logits, labels)
+
+    seen, labels = [], paired(step, LABELS)
+    monkeypatch.setitem(fast._LOSSES, cross_entropy, fast._cross_entropy)
+    monkeypatch.setitem(losses._USUAL, cross_entropy, losses._USUAL[F.cross_entropy])
+    fast._way.cache_clear()
+    options = {**losses._USUAL[F.cross_entropy], "z_loss": 0.1}
+    assert fast.answer_to(cross_entropy, (logits, labels), options) is None
+    assert fast.answer_to(cross_entropy, (logits, labels), losses._USUAL[F.cross_entropy])
+    fast._way.cache_clear()
+
+
+def test_a_gradient_of_the_gradient_is_the_naive_one(step, logits):
+    def penalised(z, y):
+        (slope,) = torch.autograd.grad(F.cross_entropy(z, y), z, create_graph=True)
+        return slope.square().sum()
+
+    other = logits.detach().clone().requires_grad_()
+    penalised(logits, paired(step, LABELS)).backward()
+    mixed_loss(penalised, other, LABELS, step.plan).backward()
+    torch.testing.assert_close(logits.grad, other.grad)
+
+
+def test_backward_takes_what_it_takes_of_any_tensor(step, logits):
+    loss = F.cross_entropy(logits, paired(step, LABELS))
+    loss.backward(retain_graph=True)
+    once, logits.grad = logits.grad, None
+    assert type(loss) is not torch.Tensor
+    loss.backward(torch.tensor(2.0), inputs=[logits])
+    torch.testing.assert_close(logits.grad, 2 * once)
+    with pytest.raises(RuntimeError, match="second time"):
+        loss.backward()
+    assert is_paired(loss)
+
+
+def test_a_metric_counts_own_labels_as_ordinary_ones(step, logits):
+    labels, accuracy = paired(step, LABELS), MulticlassAccuracy(4, average="micro")
+    found = accuracy(logits.detach(), labels)
+    assert type(found) is torch.Tensor
+    assert found == (logits.argmax(1) == LABELS).float().mean()
+    assert is_paired(labels == 1)  # outside of it they are paired
+
+
+def test_a_metric_that_has_a_gradient_is_followed(step):
+    preds = torch.randn(3, requires_grad=True)
+    target = paired(step, torch.rand(3))
+    error = MeanSquaredError()(preds, target)
+    expected = mixed_loss(F.mse_loss, preds, pair_of(target).first, step.plan)
+    torch.testing.assert_close(error.as_subclass(torch.Tensor), expected)

@@ -1,0 +1,105 @@
+"""What a mix, and what one is drawn from, are refused for."""
+
+import difflib
+import math
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+def check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
+    """Refuse what can't be mixed, by dtype and shape.
+
+    Args:
+        hidden: The hidden state.
+        lam: λ.
+        partner: π.
+
+    Raises:
+        TypeError: If the hidden state is integer, boolean, sparse or nested.
+        ValueError: If a shape does not fit, or λ requires a gradient.
+    """
+    if hidden.is_nested or hidden.layout != torch.strided:
+        kind = "a nested" if hidden.is_nested else f"a {hidden.layout}"
+        raise TypeError(f"expected a dense hidden state, but got {kind} tensor")
+    if not (hidden.is_floating_point() or hidden.is_complex()):
+        raise TypeError(
+            f"expected a floating-point hidden state, but got {hidden.dtype}; "
+            "did you mean the layer that embeds it?"
+        )
+    is_each = isinstance(lam, Tensor) and lam.dim() > 0
+    if isinstance(lam, Tensor) and (lam.requires_grad or (is_each and lam.shape != partner.shape)):
+        raise ValueError(
+            f"expected a 0-d lam, or one for each sample, without gradient, but got shape "
+            f"{tuple(lam.shape)}{' with gradient' if lam.requires_grad else ''}"
+        )
+    if hidden.dim() == 0 or partner.shape != hidden.shape[:1]:
+        raise ValueError(
+            f"expected a hidden state of shape (B, ...) and a partner of shape (B,), "
+            f"but got {tuple(hidden.shape)} and {tuple(partner.shape)}"
+        )
+
+
+def check_values(lam: Tensor | float, partner: Tensor) -> None:
+    """Refuse what was made by hand and is out of range.
+
+    Args:
+        lam: λ.
+        partner: π.
+
+    Raises:
+        ValueError: If λ is not in [0, 1], or ``partner`` is no permutation (on the CPU).
+    """
+    # looking at values on an accelerator, or under a transform, would be a synchronisation
+    numbers = [lam] if not isinstance(lam, Tensor) else [0.0]
+    if isinstance(lam, Tensor) and _is_readable(lam):
+        numbers = lam.reshape(-1).tolist()
+    if wrong := [number for number in numbers if not 0 <= number <= 1]:
+        raise ValueError(f"expected lam in [0, 1], but got {wrong[0]}")
+    size = len(partner)
+    everyone = torch.arange(size, dtype=partner.dtype, device="cpu")
+    if _is_readable(partner) and not torch.equal(partner.sort().values, everyone):
+        raise ValueError(
+            f"expected a permutation of range({size}) as partner, but got {partner.tolist()}"
+        )
+
+
+def _is_readable(tensor: Tensor) -> bool:
+    is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    return tensor.device.type == "cpu" and not is_wrapped
+
+
+def refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:
+    """Refuse a name that is not among those that are known.
+
+    Args:
+        what: The name's argument.
+        name: Maybe one of them.
+        known: All of them.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if name not in known:
+        near = difflib.get_close_matches(str(name), known, 1, cutoff=0) or known
+        raise ValueError(f"there is no {what}={name!r}; did you mean {near[0]!r}?")
+
+
+def refuse_weights(what: str, weights: Mapping[str, Any]) -> None:
+    """Refuse weights that are not finite and ≥ 0, or all 0.
+
+    Args:
+        what: Of what they are.
+        weights: By name.
+
+    Raises:
+        ValueError: If they are so.
+    """
+    for name, weight in weights.items():
+        if not (isinstance(weight, Real) and 0 <= float(weight) < math.inf):
+            raise ValueError(f"expected a finite weight ≥ 0 for {name!r}, but got {weight!r}")
+    if not any(weights.values()):
+        raise ValueError(f"expected a {what} with a weight > 0, but got {dict(weights)}")
