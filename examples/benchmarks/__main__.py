@@ -1,7 +1,7 @@
 """Measure what Manifold Mixup costs, and write it down as JSON and as tables.
 
     PYTHONPATH=examples python -m benchmarks                      # all: half an hour on two cores
-    PYTHONPATH=examples python -m benchmarks operation layers     # these parts
+    PYTHONPATH=examples python -m benchmarks operation host       # these parts
     PYTHONPATH=examples python -m benchmarks --fast               # a minute, to see that it runs
     PYTHONPATH=examples python -m benchmarks --device cuda --out gpu.json
     PYTHONPATH=examples python -m benchmarks --show examples/benchmarks/xeon.json
@@ -28,7 +28,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import counts, measures, operations
+from benchmarks import counts, host, measures, operations, parts
 from benchmarks.lanes import FEW, Effort, close_all
 from benchmarks.tables import rendered
 from benchmarks.workloads import ON_CPU, ON_GPU, TINY, Workload
@@ -155,8 +155,13 @@ def _compiled(works: list[Workload], device: str, effort: Effort) -> Found:
     return _each(measures.compiled_steps)(some, device, effort) if has_compiler else iter([None])
 
 
-def _layers(works: list[Workload], device: str, effort: Effort) -> Found:
-    yield measures.fixed(device, (1, 4) if works is TINY else (1, 4, 16, 64), effort)
+def _host(works: list[Workload], device: str, effort: Effort) -> Found:
+    rows: list[measures.Row] = []
+    with host.one_thread():
+        for case in host.CASES[::6] if works is TINY else host.CASES:
+            rows = [*rows, *host.added(case, device, effort)]
+            yield {"added": rows}
+        yield {"added": rows, "parts": parts.parts(device, effort)}
 
 
 def _batches(works: list[Workload], device: str, effort: Effort) -> Found:
@@ -199,7 +204,7 @@ PARTS: dict[str, Part] = {
     "compiled": _compiled,
     "memory": _each(lambda work, device, _: counts.memory(work, device)),
     "waits": _each(lambda work, device, _: [counts.synchronisations(work, device)]),
-    "layers": _layers,
+    "host": _host,
     "batches": _batches,
     "ranks": _ranks,
 }

@@ -153,7 +153,12 @@ class Course:
     @property
     def added(self) -> Spread:
         """The seconds that a step of the lane takes longer than one of the base."""
-        return Spread.of([mine - its for mine, its in zip(self.lane, self.base, strict=True)])
+        return Spread.of(self.differences)
+
+    @property
+    def differences(self) -> list[float]:
+        """The same, round by round."""
+        return [mine - its for mine, its in zip(self.lane, self.base, strict=True)]
 
 
 def race(

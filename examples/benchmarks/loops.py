@@ -22,7 +22,7 @@ from torchvision.transforms.v2 import MixUp
 
 from benchmarks.lanes import NEVER, FrameworkLane, Lane, Loader, close_later
 from benchmarks.workloads import CLASSES, Workload
-from lightning_mmix import ManifoldMixup, ManifoldMixupMixin, mixing
+from lightning_mmix import ManifoldMixup, ManifoldMixupMixin, Mixer, mixing
 from lightning_mmix.core import Recipe, draw
 from lightning_mmix.pairing import Gates
 
@@ -70,7 +70,7 @@ def lightning(
     device: str,
     callbacks: list[Callback],
     *,
-    module: type[Net] = Net,
+    module: Callable[[nn.Module], Net] = Net,
     compiled: bool = False,
     **options: Any,
 ) -> Lane:
@@ -98,10 +98,17 @@ def lightning(
     return FrameworkLane(fit, work.batch(device))
 
 
-def ours(layers: str | list[str], *, alpha: float = ALPHA) -> list[Callback]:
-    """The callback at some layers of the network in a :class:`Net`."""
-    names = [layers] if isinstance(layers, str) else layers
-    return [ManifoldMixup(alpha, [n if n == "input" else f"net.{n}" for n in names], stop=1.0)]
+def ours(layers: str | list[str], **options: Any) -> list[Callback]:
+    """The callback at some layers of the network in a :class:`Net`.
+
+    Args:
+        layers: Their names in the network.
+        options: Of the callback.
+    """
+    names = [
+        n if n == "input" else f"net.{n}" for n in ([layers] if isinstance(layers, str) else layers)
+    ]
+    return [ManifoldMixup(ALPHA, names, stop=1.0, **options)]
 
 
 def raw(work: Workload, device: str, loss: Loss | None = None) -> Lane:
@@ -135,6 +142,28 @@ def with_mixing(work: Workload, device: str, layer: str) -> Lane:
         plan = draw(Recipe(ALPHA, {layer: 1.0}), len(y), seed=0, batch_idx=next(batches))
         with mixing(gates, plan and plan.to(y.device), y):
             F.cross_entropy(net(x), y).backward()  # type: ignore[no-untyped-call]
+        sgd.step()
+
+    return step
+
+
+def with_mixer(work: Workload, device: str, loss: Loss, **options: Any) -> Lane:
+    """A plain loop with our mixer.
+
+    Args:
+        work: The network and its batch, all layers of which may be mixed.
+        device: ``"cpu"`` or ``"cuda"``.
+        loss: Of network, inputs and labels.
+        options: Of the mixer.
+    """
+    net, (x, y) = work.network(device), work.batch(device)
+    sgd, mixer = optimizer(net), Mixer(net, ALPHA, list(work.layers), **options)
+    close_later(mixer.remove)
+
+    def step() -> None:
+        sgd.zero_grad()
+        with mixer(x, y) as target:
+            loss(net, x, target).backward()  # type: ignore[no-untyped-call]
         sgd.step()
 
     return step

@@ -138,17 +138,45 @@ def _waits(rows: Sequence[Row]) -> str:
     return table(["host waits for the GPU in a step", "without", "with"], lines)
 
 
-def _layers(rows: Sequence[Row]) -> str:
-    lines = [
-        [
-            str(row["layers"]),
-            _time(row["none_us"]),
-            *(_time(row[key]["median"]) for key in ("added_us", "hooks_us", "alone_us")),
+def host_table(rows: Sequence[Row], framework: str) -> str:
+    """What each way adds to a step of a network that does nothing, and over the usual form by hand.
+
+    Args:
+        rows: Of the part ``host``, under ``added``.
+        framework: ``"loop"``, ``"Lightning"`` or ``"torchbearer"``, whose ways are shown.
+    """
+    some = [row for row in rows if row["way"].startswith(f"{framework} + ")]
+    cases = list(dict.fromkeys(_case(row) for row in some))
+    ways = list(dict.fromkeys(row["way"] for row in some))
+    cells = {(row["way"], _case(row)): _added(row) for row in some}
+    bases = {_case(row): f"{row['base_us']:.0f} µs" for row in some}
+    lines = [[case, bases[case], *(cells.get((way, case), "") for way in ways)] for case in cases]
+    names = [way.removeprefix(f"{framework} + ") for way in ways]
+    return table([f"added in {_IN[framework]}", "to", *names], lines)
+
+
+_IN = {"loop": "a loop", "Lightning": "Lightning", "torchbearer": "torchbearer"}
+
+
+def _case(row: Row) -> str:
+    return f"{row['loss']}, {row['layers']} layer{'s' if row['layers'] > 1 else ''}"
+
+
+def _added(row: Row) -> str:
+    over = row["over_by_hand"]
+    ratio = "" if over is None else f" ({over['median']:.2f})"
+    return f"{row['added_us']:.0f} µs{ratio}"
+
+
+def _host(results: dict[str, Any]) -> str:
+    found = [host_table(results["added"], framework) for framework in _IN]
+    if "parts" in results:
+        lines = [
+            [row["part"], *(f"{row[name]:.1f} µs" for name in ("without", "with"))]
+            for row in results["parts"]
         ]
-        for row in rows
-    ]
-    titles = ["layers, of an empty network", "Lightning alone", "added", "in our hooks", "warm"]
-    return table(titles, lines)
+        found.append(table(["part of a step of Lightning", "without", "with"], lines))
+    return "\n\n".join(found)
 
 
 def _batches(rows: Sequence[Row]) -> str:
@@ -171,7 +199,7 @@ _TABLES: dict[str, Any] = {
     "compiled": _compiled,
     "memory": _memory,
     "waits": _waits,
-    "layers": _layers,
+    "host": _host,
     "batches": _batches,
     "ranks": _ranks,
 }
