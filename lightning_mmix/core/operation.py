@@ -90,20 +90,21 @@ def mixed_quickly(plan: MixPlan, hidden: Tensor, weight: float | Tensor | None) 
         return None
     if weight is None or torch._C._are_functorch_transforms_active():
         return _mix(hidden, plan.lam, plan.partner)
+    partner = plan.partner.to(hidden.device)
     if isinstance(weight, Tensor):
-        return _each_quickly(plan, hidden, weight)
+        return _each_quickly(plan, hidden, weight, partner)
     if not hidden.requires_grad and is_small(hidden):
-        return interpolate_few(hidden, weight, plan.partner, adjoint=False)
-    return _Mix.apply(hidden, weight, plan.partner.to(hidden.device))  # type: ignore[no-any-return]
+        return interpolate_few(hidden, weight, partner, adjoint=False)
+    return _Mix.apply(hidden, weight, partner)  # type: ignore[no-any-return]
 
 
-def _each_quickly(plan: MixPlan, hidden: Tensor, weight: Tensor) -> Tensor:
+def _each_quickly(plan: MixPlan, hidden: Tensor, weight: Tensor, partner: Tensor) -> Tensor:
     if hidden.dtype is not torch.float32 or not is_small(hidden):
-        return _mix(hidden, plan.lam, plan.partner)
+        return _mix(hidden, plan.lam, partner)
     own = weight.view(-1, *[1] * (hidden.ndim - 1))
     if not hidden.requires_grad:
-        return hidden.index_select(0, plan.partner).lerp_(hidden, own)
-    return _MixEachOfFew.apply(hidden, own, plan.partner)  # type: ignore[no-any-return]
+        return hidden.index_select(0, partner).lerp_(hidden, own)
+    return _MixEachOfFew.apply(hidden, own, partner)  # type: ignore[no-any-return]
 
 
 def paste_by(

@@ -1,8 +1,8 @@
 """The fast way: what most steps do with a target, answered at once and with as little as can be.
 
-``tensor.py`` has the general way, which follows any function, and asks here first. An answer is the
-general one up to rounding; None leaves the call to it. The layer must have run, and what is not
-paired be plain.
+``tensor.py`` has the general way, which follows any function, and asks here first. An answer is
+what the general way would give, up to rounding; None leaves the call to it, as where the layer has
+not run or an argument is no plain tensor.
 """
 
 from collections.abc import Callable
@@ -127,9 +127,9 @@ def _linear(func: Function, args: Any, kwargs: Any) -> Answer | None:
 def _squared(func: Function, args: Any, kwargs: Any) -> Answer | None:
     """λ(p - a)² + (1 - λ)(p - b)² = (p - m)² + λ(1 - λ)(a - b)² with the mixed target m."""
     pair = _target_of(func, args, kwargs)
-    if pair is None or not _is_wide(args[0], pair):
+    if pair is None or not _is_wide(args[0], pair) or not pair.step.lam.is_cpu:
         return None
-    prediction, loss, lam = args[0], core_of(func, kwargs), float(pair.step.lam)
+    prediction, loss, lam = args[0], core_of(func, kwargs), pair.step.lam.item()
     own = loss(prediction, _mixed_target(pair))
     own = torch.add(own, loss(*pair.sides), alpha=lam * (1 - lam))
     return _alone(loss, prediction, pair, own)
