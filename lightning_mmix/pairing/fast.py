@@ -53,18 +53,17 @@ def _way(func: Function) -> Way | None:
 
 
 def _scaled(func: Function, args: Any, kwargs: Any) -> Answer | None:
-    number, *others = args
-    answer = None if kwargs or len(others) > 1 else scaled(func, number, *others)
-    return _forked(func, args, kwargs) if answer is None and others else answer
+    answer = scaled(func, *args) if args and len(args) < 3 and not kwargs else None
+    return _forked(func, args, kwargs) if answer is None and len(args) > 1 else answer
 
 
 def scaled(func: Function, number: Any, *others: Any) -> Answer | None:
-    """Of a number that is mixed already, as a loss is, copied or scaled, the mix alone.
+    """Of a number that is mixed already, as a loss is, copied, scaled or shifted, the mix alone.
 
     Args:
-        func: Copies a number, or multiplies or divides it by the others.
+        func: Copies a number, or adds, multiplies or divides by another.
         number: What may be paired.
-        others: Python numbers.
+        others: One Python number, or none.
     """
     is_known = not others or type(others[0]) in _NUMBERS
     pair = _mixed_number(number) if is_known else None
@@ -76,9 +75,10 @@ def scaled(func: Function, number: Any, *others: Any) -> Answer | None:
 
 
 def _added(func: Function, args: Any, kwargs: Any) -> Answer | None:
-    """Of a sum of two numbers that are mixed already, the mix alone."""
-    pairs = [_mixed_number(each) for each in args if not kwargs]
-    first, second = pairs if len(pairs) == 2 else (None, None)
+    """Of a sum of two numbers that are mixed already, or of one and another, the mix alone."""
+    if len(args) != 2 or kwargs or type(args[1]) in _NUMBERS:
+        return _scaled(func, args, kwargs)
+    first, second = map(_mixed_number, args)
     if first is None or second is None or first.step is not second.step:
         return _forked(func, args, kwargs)
     with torch._C.DisableTorchFunctionSubclass():

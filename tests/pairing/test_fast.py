@@ -102,6 +102,8 @@ CHANGES = {
     "divided": lambda loss: loss / 4,
     "scaled": lambda loss: 3 * loss * 0.5,
     "copied": lambda loss: loss.clone(),
+    "shifted": lambda loss: 1 + loss - 3,
+    "added up": lambda loss: sum([loss, loss.clone(), loss / 2]),
     "in turns": lambda loss: (loss.clone() / 2).mul(3).clone(),
 }
 
@@ -132,6 +134,25 @@ def test_only_the_mix_of_a_changed_loss_is_computed(name, step, logits):
     torch.testing.assert_close(changed.detach().as_subclass(torch.Tensor), expected)
     changed.backward()
     assert not pair_of(changed)._is_settled
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda loss: torch.mul(input=loss, other=2.0),
+        lambda loss: torch.add(input=loss, other=loss),
+        lambda loss: torch.add(loss, loss, alpha=3),
+        lambda loss: loss.sub(other=loss.detach(), alpha=0.5),
+        lambda loss: torch.div(loss, 0.3, rounding_mode="floor"),
+    ],
+)
+def test_arguments_by_keyword_mean_what_they_do(change, step, logits):
+    def criterion(z, y):
+        return change(F.cross_entropy(z, y))
+
+    found = criterion(logits, paired(step, LABELS))
+    expected = mixed_loss(criterion, logits, LABELS, step.plan)
+    torch.testing.assert_close(found.as_subclass(torch.Tensor), expected)
 
 
 def test_a_detached_loss_stays_without_a_graph(step, logits):
