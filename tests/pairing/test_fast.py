@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
-from torchmetrics import MeanSquaredError
+from torchmetrics import MeanSquaredError, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from lightning_mmix import mixed_loss
@@ -315,6 +315,26 @@ def test_a_metric_counts_own_labels_as_ordinary_ones(step, logits):
     assert type(found) is torch.Tensor
     assert found == (logits.argmax(1) == LABELS).float().mean()
     assert is_paired(labels == 1)  # outside of it they are paired
+
+
+def test_a_metric_compares_with_own_labels_at_once(step, logits):
+    class Hits(Metric):
+        is_differentiable = False
+
+        def __init__(self):
+            super().__init__()
+            self.add_state("hits", torch.tensor(0), "sum")
+
+        def update(self, found, labels):
+            same = found == labels
+            assert type(same) is torch.Tensor
+            self.hits += same.sum()
+
+        def compute(self):
+            return self.hits
+
+    labels, found = paired(step, LABELS), logits.argmax(1)
+    assert Hits()(found, labels) == (found == LABELS).sum()
 
 
 def test_a_metric_that_has_a_gradient_is_followed(step):

@@ -12,6 +12,7 @@ from lightning_mmix.pairing import Step, tensor
 from lightning_mmix.pairing.lending import borrow
 
 B, C = 5, 4
+KEPT, WEIGHTS = torch.tensor([True, False, True, True, False]), torch.arange(1.0, C + 1)
 REDUCTIONS = ("mean", "sum", "none")
 
 
@@ -42,6 +43,9 @@ def of_labels(chance):
             lambda z, y: -z.log_softmax(1).gather(1, y[:, None]).squeeze(1),
             lambda z, y: F.mse_loss(z.softmax(1), F.one_hot(y, C).to(z)),
             lambda z, y: F.cross_entropy(z, torch.where(y == 1, -100, y), reduction="none"),
+            lambda z, y: F.cross_entropy(
+                z, torch.where(KEPT, y, -100), WEIGHTS.to(z), label_smoothing=0.2
+            ),
             lambda z, y: (z * torch.rand(C)[y][:, None].tanh()).square(),
         ]
     )
