@@ -93,3 +93,10 @@ def test_what_was_named_is_refused_where_it_is_not():
     assert memory.find(alike, 1)[0] is alike[1]
     with pytest.raises(ValueError, match="look alike"):
         memory.find(alike, None)
+
+
+def test_entries_of_another_type_are_looked_at_anew():
+    memory = TargetMemory()
+    assert memory.find((X, X.long()), None)[0].dtype == torch.int64
+    with pytest.raises(ValueError, match="look alike"):
+        memory.find((X, X.clone()), None)

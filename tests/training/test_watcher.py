@@ -684,3 +684,12 @@ def test_a_loss_that_takes_the_value_of_a_metric_is_told_of():
         return F.cross_entropy(z, batch[1]) * (1 + accuracy(z, batch[1]))
 
     assert_said(step, [X, Y], "the value of a metric (mul at test_watcher.py:", target=1)
+
+
+def test_what_met_the_labels_before_a_cross_entropy_is_told_of():
+    def step(module, batch):
+        x, y, kept = batch
+        return F.cross_entropy(module(x), torch.where(kept, y, -100))
+
+    kept = torch.tensor([True, False, True, True, False, True])
+    assert_said(step, [X, Y, kept], "along with entry '2' of the batch (where at", target=1)
