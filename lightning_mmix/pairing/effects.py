@@ -80,7 +80,8 @@ def backward(
     try:
         torch.autograd.backward(loss, None, retain_graph, create_graph)
     finally:
-        loss.__class__ = kind
+        if not pair.step.closed:  # a hook may have ended the step, and made it ordinary
+            loss.__class__ = kind
     return True
 
 

@@ -121,7 +121,7 @@ def _linear(func: Function, args: Any, kwargs: Any) -> Answer | None:
     if pair is None or not _is_wide(args[0], pair):
         return None
     loss = core_of(func, kwargs)
-    return _alone(loss, args[0], pair, loss(args[0], _mixed_target(pair)))
+    return _alone(loss, [args[0], *kwargs.values()], pair, loss(args[0], _mixed_target(pair)))
 
 
 def _squared(func: Function, args: Any, kwargs: Any) -> Answer | None:
@@ -132,7 +132,7 @@ def _squared(func: Function, args: Any, kwargs: Any) -> Answer | None:
     prediction, loss, lam = args[0], core_of(func, kwargs), pair.step.lam.item()
     own = loss(prediction, _mixed_target(pair))
     own = torch.add(own, loss(*pair.sides), alpha=lam * (1 - lam))
-    return _alone(loss, prediction, pair, own)
+    return _alone(loss, [prediction, *kwargs.values()], pair, own)
 
 
 def _mixed_target(pair: Pair) -> Tensor:
@@ -233,17 +233,17 @@ def _mixed(source: Pair, first: Tensor, second: Tensor, *, is_scalar: bool = Fal
     return torch.lerp(second, first, step.weight), pair
 
 
-def _alone(loss: Function, prediction: Tensor, source: Pair, own: Tensor) -> Answer:
-    """A loss whose own value was computed alone, with its sides to come."""
-    version = prediction._version
+def _alone(loss: Function, taken: list[Any], source: Pair, own: Tensor) -> Answer:
+    """A loss whose own value was computed alone, with its sides to come, of what it has taken."""
+    versions = [(each, each._version) for each in taken if isinstance(each, Tensor)]
 
     def loss_of(side: Tensor) -> Tensor:
-        if prediction._version != version:
+        if any(each._version != version for each, version in versions):
             raise ValueError(
-                "the prediction was written into after a loss had taken it, and before both sides "
-                "of that loss were needed; write into a .clone() of it"
+                "the prediction, or a weight, was written into after a loss had taken it, and "
+                "before both sides of that loss were needed; write into a .clone() of it"
             )
-        value: Tensor = loss(prediction, side)
+        value: Tensor = loss(taken[0], side)
         return value
 
     return own, LatePair(source, loss_of)

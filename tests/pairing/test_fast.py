@@ -219,6 +219,22 @@ def test_of_a_loss_of_a_mixed_target_no_side_is_computed_before_it_is_asked_for(
     torch.testing.assert_close([*pair_of(value).sides], expected)
 
 
+def test_a_weight_that_is_written_into_before_the_sides_are_needed_is_refused(step, logits):
+    weight, target = torch.ones(4), paired(step, torch.rand(3, 4, dtype=torch.float64))
+    loss = F.binary_cross_entropy_with_logits(logits, target, weight)
+    weight.zero_()
+    with pytest.raises(ValueError, match="or a weight, was written into"):
+        loss.exp()
+
+
+def test_a_step_that_a_hook_ends_within_the_backward_pass_leaves_an_ordinary_loss(step, logits):
+    logits.register_hook(lambda _: step.close())
+    loss = F.cross_entropy(logits, paired(step, LABELS))
+    loss.backward()
+    assert type(loss) is torch.Tensor
+    assert (loss / 2).item() == pytest.approx(loss.item() / 2)
+
+
 def test_of_a_sum_of_losses_the_mix_alone_is_computed(step, logits):
     target = paired(step, torch.rand(3, 4, dtype=torch.float64))
 

@@ -262,8 +262,8 @@ def the_step_returns_no_loss():
 
 
 @row(
-    "the prediction was written into after a loss had taken it, and before both sides of that loss "
-    "were needed; write into a .clone() of it",
+    "the prediction, or a weight, was written into after a loss had taken it, and before both "
+    "sides of that loss were needed; write into a .clone() of it",
     "writes into a copy",
 )
 def the_prediction_is_written_into_between_the_loss_and_what_is_made_of_it():
