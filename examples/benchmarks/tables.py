@@ -152,7 +152,7 @@ def host_table(rows: Sequence[Row], framework: str) -> str:
     bases = {_case(row): f"{row['base_us']:.0f} µs" for row in some}
     lines = [[case, bases[case], *(cells.get((way, case), "") for way in ways)] for case in cases]
     names = [way.removeprefix(f"{framework} + ") for way in ways]
-    return table([f"added in {_IN[framework]}", "to", *names], lines)
+    return table([f"added in {_IN[framework]}", "a step alone", *names], lines)
 
 
 _IN = {"loop": "a loop", "Lightning": "Lightning", "torchbearer": "torchbearer"}
