@@ -1,16 +1,13 @@
 """The check: a proof on one batch that the training step of a module is mixed exactly."""
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, LightningModule, Trainer
-from lightning.pytorch.loggers.logger import DummyLogger
+from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
-from typing_extensions import override
 
 from lightning_mmix.batches.roles import find_targets, recognised_input
 from lightning_mmix.core.plan import MixPlan
@@ -25,12 +22,17 @@ from lightning_mmix.proof.agreement import ENOUGH, ENOUGH_OF_HALF, Agreement, ag
 from lightning_mmix.proof.naive import Trial
 from lightning_mmix.proof.tables import agreement_table
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
-from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard
+from lightning_mmix.training.trials import (
+    alone,
+    at_first_batch,
+    mixes_loss_itself,
+    step_of,
+    unheard,
+)
 from lightning_mmix.watch.sentences import of_reads
 
 LAM = 0.625  # both targets count
 
-_LIBRARIES = ("lightning", "pytorch_lightning", "lightning_mmix")  # they save, show and monitor
 _UNKNOWN = (
     "none of the known reasons was noticed; does a copy such as torch.tensor(y), a scripted "
     "function or a kernel read the target's memory, does a number that was made of losses go into "
@@ -113,53 +115,12 @@ def check(
             "can't be run without training; check a copy of it that returns its loss"
         )
     bring = getattr(module, "configure_mixup", ManifoldMixup)
-    checker = _Checker(mixup or next(iter(mixups_of(trainer)), None) or bring())
-    with untouched(module), _alone(trainer, checker):
-        try:
-            trainer.fit(module, data)
-        except _Checked as checked:
-            return checked.result
-    raise ValueError("there was no batch to check")
-
-
-@contextmanager
-def _alone(trainer: Trainer, checker: Callback) -> Iterator[None]:
-    """Give a Trainer a checker, and let nothing mix, log, show or save meanwhile."""
-    callbacks, loggers = trainer.callbacks, trainer.loggers  # type: ignore[attr-defined]
-    steps = trainer.num_sanity_val_steps
-    others = [each for each in callbacks if _library(each) not in _LIBRARIES]
-    trainer.callbacks = [checker, *others]  # type: ignore[attr-defined]
-    trainer.loggers, trainer.num_sanity_val_steps = [DummyLogger()], 0
-    try:
-        yield
-    finally:
-        trainer.callbacks, trainer.loggers = callbacks, loggers  # type: ignore[attr-defined]
-        trainer.num_sanity_val_steps = steps
-
-
-def _library(callback: Callback) -> str:
-    return type(callback).__module__.partition(".")[0]
-
-
-class _Checked(Exception):  # noqa: N818 - it is no error
-    """Ends a fit once its first batch is checked."""
-
-    def __init__(self, result: Check) -> None:
-        super().__init__("the check is done")
-        self.result = result
-
-
-class _Checker(Callback):
-    """Checks the first batch of a fit."""
-
-    def __init__(self, mixup: ManifoldMixup) -> None:
-        self._mixup = mixup
-
-    @override
-    def on_train_batch_start(
-        self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int
-    ) -> None:
-        raise _Checked(_checked(trainer, pl_module, batch, self._mixup))
+    mixing = mixup or next(iter(mixups_of(trainer)), None) or bring()
+    with untouched(module), alone(trainer):
+        found: Check = at_first_batch(
+            trainer, module, data, lambda batch: _checked(trainer, module, batch, mixing)
+        )
+        return found
 
 
 def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: ManifoldMixup) -> Check:
@@ -176,7 +137,7 @@ def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: Manif
             raise ValueError("expected a batch of two or more samples, but got one")
         with unheard(module, trainer):
             agreements = [
-                _agreement(trainer, _plan(name, targets[0], kind), engine, gates, batch)
+                _agreement(trainer, plan_of(name, targets[0], kind), engine, gates, batch)
                 for name in engine.layers_ or []
                 for kind in settings.kinds
             ]
@@ -190,18 +151,31 @@ def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: Manif
 def _agreement(
     trainer: Trainer, plan: MixPlan, engine: Engine, gates: Gates, batch: Any
 ) -> Agreement:
-    module, settings = trainer.lightning_module, engine.settings
-    run = step_of(trainer, module, 0)
+    settings = engine.settings
 
     def watching(batch: Any, targets: Sequence[Tensor]) -> Any:
-        return notes_on(module, batch, targets, settings.input, plan)
+        return notes_on(trainer.lightning_module, batch, targets, settings.input, plan)
 
+    enough = ENOUGH_OF_HALF if "16" in str(trainer.precision) else ENOUGH
+    return agreement(trial_of(trainer, plan, engine, gates, batch), watching, enough)
+
+
+def trial_of(trainer: Trainer, plan: MixPlan, engine: Engine, gates: Gates, batch: Any) -> Trial:
+    """The training step of a module, to be run again and again on a batch.
+
+    Args:
+        trainer: Which is about to run it.
+        plan: What is mixed.
+        engine: Of the module, whose settings say where the batch holds its target.
+        gates: Of its layers.
+        batch: The batch.
+    """
+    module, settings = trainer.lightning_module, engine.settings
+    run = step_of(trainer, module, 0)
     mixed = _mixing_itself(trainer, plan, engine, run) if mixes_loss_itself(module) else None
     parameters = [each for each in module.parameters() if each.requires_grad]
-    trial = Trial(
-        run, gates, plan, batch, settings.target, settings.input, parameters, mixed, settings.union
-    )
-    return agreement(trial, watching, ENOUGH_OF_HALF if "16" in str(trainer.precision) else ENOUGH)
+    where = settings.target, settings.input
+    return Trial(run, gates, plan, batch, *where, parameters, mixed, settings.union)
 
 
 def _mixing_itself(trainer: Trainer, plan: MixPlan, engine: Engine, run: Any) -> Any:
@@ -236,9 +210,10 @@ def _sentences(
         yield "unknown", f"at {layers} the step differs from the naive form; {_UNKNOWN}"
 
 
-def _plan(layer: str, target: Tensor, kind: str) -> MixPlan:
+def plan_of(layer: str, target: Tensor, kind: str) -> MixPlan:
+    """A plan in which both labels count, and nobody is their own partner."""
     order = torch.randperm(len(target), generator=torch.Generator().manual_seed(0))
     partner = torch.empty_like(order)
-    partner[order] = order.roll(1)  # nobody is their own
+    partner[order] = order.roll(1)
     box = torch.full((3,), 0.5, dtype=torch.float64) if kind == "cutmix" else None
     return MixPlan(layer, torch.tensor(LAM), partner, box).to(target.device)
