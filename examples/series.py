@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from torch.utils.data import BatchSampler, DataLoader, RandomSampler, TensorDataset
 
 from lightning_mmix import cli
-from lightning_mmix.cli import MixupCLI
 from lightning_mmix.compare import compare
 
 HERE = Path(__file__).parent
@@ -84,7 +83,7 @@ class SeriesNet(nn.Module):
 def main(args: Sequence[str] | None = None) -> None:
     """Compare, or run another command of ``lightning-mmix``."""
     given = sys.argv[1:] if args is None else list(args)
-    if given[:1] and given[0] in {*MixupCLI.subcommands(), "compare"}:
+    if given[:1] and given[0] in cli.COMMANDS:
         cli.main(args)
     else:
         compare(["--config", str(HERE / "series.yaml"), *given])

@@ -147,6 +147,15 @@ def test_one_batch_is_not_all_of_them():
     assert done.stdout.startswith("typing.Union[int, float")
 
 
+def test_nor_after_what_shows_progress():
+    code = (
+        "import lightning_mmix.evaluation, inspect, lightning.pytorch as L;"
+        "print(inspect.signature(L.Trainer).parameters['limit_train_batches'].annotation)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.startswith("typing.Union[int, float")
+
+
 def test_the_command_line_fits(tmp_path):
     cli.main(["fit", *configured(tmp_path, {"class_path": "fitting.Net"}, [CALLBACK])])
 
@@ -208,11 +217,14 @@ def test_the_listed_layers_see_the_batch_of_a_fit(tmp_path, capsys, model):
     assert [row[-1] for row in listed(args, capsys)[2:7]] == ["auto", "yes", "auto", "yes", "yes"]
 
 
-def test_what_can_not_be_listed_is_told_in_a_line(tmp_path):
+def test_what_can_not_be_listed_is_told_in_a_line(tmp_path, capsys):
     callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "label"}}
     args = configured(tmp_path, {"class_path": "fitting.Net"}, [callback])
-    with pytest.raises(SystemExit, match=r"^lightning-mmix layers: there is no target='label' in"):
+    with pytest.raises(SystemExit, match="1"):
         cli.main(["layers", *args])
+    told = capsys.readouterr().err
+    assert told.startswith("lightning-mmix layers: there is no target='label' in the batch")
+    assert told.count("\n") == 1
 
 
 def test_the_layers_of_a_mixin_are_listed_without_its_metrics(tmp_path, capsys):
@@ -248,11 +260,72 @@ def test_a_step_that_is_not_is_an_error_with_its_line(tmp_path, capsys):
     assert "- a Python value or array was made from the target (int at test_cli.py:" in out
 
 
-def test_what_can_not_be_checked_is_told_in_a_line(tmp_path):
+def test_what_can_not_be_checked_is_told_in_a_line(tmp_path, capsys):
     callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "label"}}
     args = configured(tmp_path, {"class_path": "fitting.Net"}, [callback])
-    with pytest.raises(SystemExit, match=r"^lightning-mmix check: there is no target='label' in"):
+    with pytest.raises(SystemExit, match="1"):
         cli.main(["check", *args])
+    assert capsys.readouterr().err.startswith("lightning-mmix check: there is no target='label' in")
+
+
+def test_the_layers_that_are_named_have_to_be_there(tmp_path, capsys):
+    callback = {**CALLBACK, "init_args": {"layers": ["nett.0"]}}
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["layers", *configured(tmp_path, {"class_path": "fitting.Net"}, [callback])])
+    told = capsys.readouterr()
+    assert "net.0" in told.out
+    assert told.err.startswith("lightning-mmix layers: there is no layer 'nett.0'; did you mean")
+
+
+@pytest.mark.parametrize("command", [None, *cli.COMMANDS])
+def test_a_page_fits_the_terminal_and_comes_without_torch(command):
+    code = (
+        "import sys\nfrom lightning_mmix.cli import main\n"
+        "try: main(sys.argv[1:])\nfinally: assert 'torch' not in sys.modules"
+    )
+    args = [command, "--help"] if command else ["--help"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *args], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith(f"usage: lightning-mmix {command or 'COMMAND'} --config FILE")
+    assert max(map(len, lines)) <= 100
+    assert all(f"  {name} " in done.stdout for name in cli.COMMANDS) or command
+
+
+def test_all_arguments_are_listed_for_who_asks(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["fit", "--help-all"])
+    assert "--trainer.gradient_clip_val" in capsys.readouterr().out
+
+
+def test_a_command_that_is_not_there_is_told_with_the_nearest(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["fot"])
+    assert capsys.readouterr().err == (
+        "lightning-mmix: there is no command 'fot'; did you mean 'fit'?\n"
+    )
+
+
+@pytest.mark.parametrize("command", ["fit", "layers"])
+def test_classes_in_the_current_folder_are_found(tmp_path, command):
+    (tmp_path / "mine.py").write_text(
+        f"import sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "from fitting import Net\nfrom test_cli import Data"
+    )
+    args = configured(tmp_path, {"class_path": "mine.Net"}, [CALLBACK])
+    config = (tmp_path / "config.yaml").read_text().replace("test_cli.Data", "mine.Data")
+    (tmp_path / "config.yaml").write_text(config)
+    script = tmp_path / "bin" / "script.py"  # as a console script lies elsewhere
+    script.parent.mkdir()
+    script.write_text("from lightning_mmix.cli import main\nmain()")
+    done = subprocess.run(
+        [sys.executable, str(script), command, *args],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
 
 
 WHOLE = {"digits.yaml", "series.yaml"}

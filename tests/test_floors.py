@@ -3,16 +3,22 @@
 import ast
 import importlib
 import re
+import subprocess
+import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
+
+import lightning_mmix
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "lightning_mmix"
 
 # what each may import of ours; plots takes values in, and whoever has some may ask for a picture
 BELOW = {
+    "faces": set(),
+    "problems": set(),
     "core": set(),
     "plots": set(),
     "batches": {"core"},
@@ -29,12 +35,12 @@ BELOW = {
     },
     "compare": {
         *("core", "plots", "batches", "pairing", "cuts", "metrics", "evaluation", "engine"),
-        "training",
+        *("training", "faces", "problems"),
     },
-    "cli": {"core", "cuts", "evaluation", "proof", "engine", "training", "compare"},
+    "cli": {"batches", "cuts", "engine", "training", "compare", "problems"},
 }
 WHERE = {
-    "lightning": {"training", "compare", "cli", "lightning_mmix"},
+    "lightning": {"training", "compare", "cli"},
     "pytorch_lightning": set(),
     "lightning_fabric": set(),
     "rich": {"cuts", "evaluation", "proof", "compare", "cli"},
@@ -43,6 +49,7 @@ WHERE = {
     "torchvision": {"evaluation"},
     "triton": {"core"},
 }
+MODULES_ALONE = {"faces", "problems"}
 PYTHON = r"^```python\n(.*?)^```"  # a block of a page
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
@@ -123,11 +130,14 @@ def test_modules_import_one_way():
     TopologicalSorter(graph).prepare()  # raises with the circle, if there is one
 
 
-@pytest.mark.parametrize("package", ["", *(name for name in BELOW if name != "cli")])
+@pytest.mark.parametrize("package", ["", *(name for name in BELOW if name not in MODULES_ALONE)])
 def test_a_face_shows_what_is_public(package):
     face = importlib.import_module(f"lightning_mmix.{package}".rstrip("."))
     modules = {path.stem for path in (PACKAGE / package).iterdir()}
-    public = {name for name in vars(face) if not name.startswith("_")} - modules
+    for name in face.__all__:
+        getattr(face, name)  # some are imported when they are asked for
+    lazily = {"TYPE_CHECKING", "face"}
+    public = {name for name in vars(face) if not name.startswith("_")} - modules - lazily
     # a package or module of the same name gives way
     assert public | (set(face.__all__) & modules) == set(face.__all__)
     assert len(face.__all__) == len(set(face.__all__))
@@ -153,7 +163,7 @@ def test_users_import_from_faces():
 
 
 def test_a_package_has_about_ten_modules_at_most():
-    assert len([path for path in PACKAGE.iterdir() if path.name[0] not in "._"]) <= 15
+    assert len([path for path in PACKAGE.iterdir() if path.name[0] not in "._"]) <= 17
     for package in BELOW:
         assert len(list((PACKAGE / package).glob("[!_]*.py"))) <= 10, package
 
@@ -182,3 +192,21 @@ def test_what_the_readme_lists_of_a_package_can_be_imported_from_there():
         names = re.findall(r"`(\w+)[`(]", right)
         missing = [n for n in names if not hasattr(importlib.import_module(package), n)]
         assert missing == [], package
+
+
+def test_commands_begin_without_torch():
+    code = (
+        "import sys, lightning_mmix.cli, lightning_mmix.compare.command as _;"
+        "print({'torch', 'lightning', 'scipy', 'matplotlib'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_a_face_tells_of_a_misspelt_name_and_has_its_packages():
+    with pytest.raises(AttributeError, match="'Mixxer'; did you mean 'Mixer'"):
+        getattr(lightning_mmix, "Mixxer")  # noqa: B009 - types know that it isn't there
+    assert set(lightning_mmix.__all__) == set(dir(lightning_mmix))
+    code = "import lightning_mmix; print(lightning_mmix.metrics.BrierScore.__name__)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "BrierScore\n"

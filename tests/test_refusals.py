@@ -13,7 +13,7 @@ from refusals import TABLE
 import lightning_mmix
 
 PACKAGE = Path(lightning_mmix.__file__).parent
-TOLD_ELSEWHERE = ("cli", "compare", "plots")  # on a command line, which has its own way
+TOLD_ELSEWHERE = ("cli", "compare", "faces", "plots", "problems")  # by tests of their own
 INNER = ("LookupError", "_Checked", "KeyError", "StopIteration")  # caught by ourselves
 
 

@@ -4,21 +4,7 @@ It trains and measures each over seeds, a process a run, and reports the differe
 seeds with their intervals. It needs the ``report`` extra.
 """
 
-from lightning_mmix.compare.command import compare
-from lightning_mmix.compare.differences import Difference, mean_and_deviation, paired_difference
-from lightning_mmix.compare.findings import (
-    Results,
-    Run,
-    calibration_scores,
-    clean_scores,
-    family_scores,
-    noise_scores,
-    spectrum_scores,
-    table,
-    tempered_scores,
-)
-from lightning_mmix.compare.runs import write_json
-from lightning_mmix.compare.score_tables import score_table, spread
+from typing import TYPE_CHECKING
 
 __all__ = [
     "Difference",
@@ -38,3 +24,30 @@ __all__ = [
     "tempered_scores",
     "write_json",
 ]
+
+if TYPE_CHECKING:
+    from lightning_mmix.compare.command import compare
+    from lightning_mmix.compare.differences import (
+        Difference,
+        mean_and_deviation,
+        paired_difference,
+    )
+    from lightning_mmix.compare.findings import (
+        Results,
+        Run,
+        calibration_scores,
+        clean_scores,
+        family_scores,
+        noise_scores,
+        spectrum_scores,
+        table,
+        tempered_scores,
+    )
+    from lightning_mmix.compare.runs.task import write_json
+    from lightning_mmix.compare.score_tables import score_table, spread
+else:
+    from lightning_mmix.faces import face
+
+    __getattr__, __dir__ = face(
+        __name__, ("command", "differences", "findings", "score_tables", "runs.task"), __all__
+    )

@@ -1,129 +1,179 @@
 """The compare command: ways to train, held against each other on a config of the user's own."""
 
-import argparse
-import platform
+import json
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
-from itertools import pairwise
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any
 
-import lightning
-import torch
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from lightning_mmix.compare.findings import Results, clean_scores, findings, table
-from lightning_mmix.compare.processes import (
-    RunFailedError,
-    Slot,
-    carry_out,
-    claim,
-    result_of,
-    slots,
-)
-from lightning_mmix.compare.report import write_report
-from lightning_mmix.compare.runs import Task, Way
-from lightning_mmix.compare.score_tables import score_table, score_tables
-from lightning_mmix.evaluation.robustness import Units
-from lightning_mmix.metrics.samples import Form
+from lightning_mmix.compare.options import Options, options_of
+from lightning_mmix.compare.runs.claims import holder
+from lightning_mmix.compare.runs.life import Signs
+from lightning_mmix.compare.runs.processes import Slot, abandoned, carry_out, rehearsed, slots
+from lightning_mmix.compare.runs.task import RESULT, Task, folder_of, result_of, write_json
+from lightning_mmix.problems import SHOW, told
 
-_ARMS: dict[str, tuple[str, Way]] = {
-    "none": ("no mixing", "none"),
-    "input": ("input mixup", "input"),
-    "manifold": ("manifold mixup", "manifold"),
-}
-_CONFIG = ("--config", "-c")
-_DESCRIPTION = """\
-Train no mixing, input mixup and manifold mixup on a LightningCLI config, over several seeds, and
-measure accuracy, calibration, robustness, spectrum and interpolation of each. Everything that is
-not listed here goes to LightningCLI: --config FILE, --trainer.max_epochs 10, ...
-Stopped and started again, it goes on where it was."""
+if TYPE_CHECKING:
+    from lightning_mmix.compare.findings import Results
+
+SPEC = "comparison.json"
+
+_MEASURED = {"test": "test set", "validate": "validation set, for want of a test set"}
 
 
-def compare(args: Sequence[str]) -> Results:
+def compare(args: Sequence[str]) -> "Results":
     """Run ``lightning-mmix compare``.
 
     Args:
         args: What stands behind the command.
 
     Returns:
-        What every run of each way to train gave.
+        What every run of each way to train gave; of a shard what there is so far.
 
     Raises:
         SystemExit: With one sentence, if the arguments do not fit or a run fails.
     """
-    if find_spec("scipy") is None:  # now, and not after hours of training
-        raise SystemExit("scipy is needed to compare: pip install 'lightning-mmix[report]'")
-    options, rest, ways = _parsed(args)
-    tasks = [
-        Task(arm, way, seed, [*rest, *overlays], _measuring(options))
-        for seed in range(options.seeds)
-        for arm, (way, overlays) in ways.items()
-    ]
+    console = Console()
+    with told("lightning-mmix compare"):
+        if find_spec("scipy") is None:  # now, and not after hours of training
+            raise ImportError(
+                "scipy is needed to compare: pip install 'lightning-mmix[report]', or pip install "
+                "'.[report]' in a clone"
+            )
+        options = options_of(args)
+        if options.traceback:
+            os.environ[SHOW] = "1"
+        refuse_other(options.out, options.spec)
+        if not options.collect:
+            _do(options, console)
+        left = [task for task in options.tasks if result_of(task, options.out) is None]
+        if options.shard is None:
+            _refuse_left(left, options.out)
+            _report(options, shlex.join(["lightning-mmix", "compare", *args]), console)
+        else:
+            console.print(_coming(options, left), highlight=False, soft_wrap=True)
+        return _results(options)
+
+
+def refuse_other(folder: Path, spec: Mapping[str, Any]) -> None:
+    """Refuse a folder that holds another comparison.
+
+    Args:
+        folder: Of the results.
+        spec: What makes runs comparable, by names that a message can use, in plain containers.
+
+    Raises:
+        ValueError: If there are results of another kind.
+    """
+    before = _spec_of(folder)
+    differing = [key for key in spec if before.get(key, spec[key]) != spec[key]]
+    if differing and any(folder.glob(f"runs/*/{RESULT}")):
+        raise ValueError(
+            f"{folder} holds a comparison with other {' and '.join(differing)}; "
+            "take another --out, or delete the folder"
+        )
+
+
+def _do(options: Options, console: Console) -> None:
+    """Carry out the runs that this worker has to do, once all was tried."""
+    left = [task for task in options.own if result_of(task, options.out) is None]
+    if not left:
+        return
+    facts = rehearsed(options.rehearsal)
+    places = slots(options.jobs, options.gpus_per_run, facts["gpus"])
+    options.out.mkdir(parents=True, exist_ok=True)
+    write_json(options.out / SPEC, {**_spec_of(options.out), **options.spec})
+    for line in _head(options, left, places, facts):
+        console.print(line, highlight=False, soft_wrap=True)
     try:
-        _run(tasks, options.out, options.places)
-    except RunFailedError as error:
-        raise SystemExit(f"lightning-mmix compare: {error}") from None
+        own: Sequence[Task] = options.own
+        while own:
+            with Signs(console, own, options.out, places) as signs:
+                carry_out(own, options.out, places, signs)
+            if own := abandoned(options.tasks, options.out):
+                console.print(f"taken over from a dead worker: {len(own)}", highlight=False)
     except KeyboardInterrupt:
         raise SystemExit("stopped; the same command goes on with what is not done") from None
-    results = {
-        arm: [run for task in tasks if task.arm == arm and (run := result_of(task, options.out))]
-        for arm in ways
+
+
+def _head(
+    options: Options, left: Sequence[Task], places: Sequence[Slot], facts: Mapping[str, Any]
+) -> list[str]:
+    """What is going to happen, once all was tried."""
+    ways = ", ".join(options.ways)
+    share = "" if options.shard is None else f", of which {len(options.own)} are this worker's"
+    gpus = places[0].get("CUDA_VISIBLE_DEVICES")
+    threads = places[0].get("OMP_NUM_THREADS")
+    each = f"with threads: {threads}" if gpus is None else f"with GPUs: {len(gpus.split(','))}"
+    done = len(options.own) - len(left)
+    lines = [
+        f"{len(options.tasks)} runs: {ways}, with {options.seeds} seeds each{share}",
+        f"{len(places)} at once, each {each}, on {facts['machine']['processor']}",
+        f"to be measured on the {_MEASURED[facts['stage']]}; all was tried on one batch",
+    ]
+    if facts["unmeasured"]:
+        lines.append(f"only what the module logs can be compared, since {facts['unmeasured']}")
+    if done:
+        lines.append(f"{done} are done already")
+    return lines
+
+
+def _refuse_left(left: Sequence[Task], folder: Path) -> None:
+    if not left:
+        return
+    names = ", ".join(f"{task.arm} {task.seed}" for task in left[:3])
+    more = ", …" if len(left) > 3 else ""
+    hosts = sorted({holder(folder_of(task, folder)) for task in left} - {""})
+    where = f", some on {', '.join(hosts)}" if hosts else ""
+    raise ValueError(
+        f"runs that are not done yet: {len(left)} ({names}{more}){where}; when they are, the same "
+        "command with --collect reports"
+    )
+
+
+def _coming(options: Options, left: Sequence[Task]) -> str:
+    if not left:
+        return "all runs are done: the same command with --collect in place of --shard reports"
+    return (
+        f"this worker is done, and {len(left)} of {len(options.tasks)} runs are left to others; "
+        "when they are done, --collect in place of --shard reports"
+    )
+
+
+def _results(options: Options) -> "Results":
+    return {
+        arm: [
+            run
+            for task in options.tasks
+            if task.arm == arm and (run := result_of(task, options.out))
+        ]
+        for arm in options.ways
     }
-    command = shlex.join(["lightning-mmix", "compare", *args])
-    write_report(options.out, results, _about(command, results, options.places))
-    _show(results, options.out)
-    return results
 
 
-def _parsed(
-    args: Sequence[str],
-) -> tuple[argparse.Namespace, list[str], dict[str, tuple[Way, list[str]]]]:
-    """Our own arguments, those of LightningCLI, and the arms; the folder is claimed for them."""
-    parser = _parser()
-    options, rest = parser.parse_known_args(args)
-    options.seeds = options.seeds or (2 if options.fast else 5)
-    if options.seeds < 2:
-        parser.error(f"expected --seeds of at least 2 to compare, but got {options.seeds}")
-    if not any(arg.split("=")[0] in _CONFIG for arg in rest):
-        parser.error("expected the --config of a LightningModule and its data")
-    try:
-        ways = dict(map(_way, options.arms))
-        _refuse_twice(options.arms, ways)
-        spec = {
-            "config": _contents(rest),
-            "arguments for LightningCLI": rest,
-            "options of measuring": _measuring(options),
-            **{f"lines for {arm}": _contents(more) for arm, (_, more) in ways.items()},
-        }
-        _refuse_units(options)
-        options.places = slots(options.jobs, options.gpus_per_run)
-        claim(options.out, spec)
-    except (OSError, ValueError) as error:
-        parser.error(str(error))
-    return options, rest, ways
+def _report(options: Options, command: str, console: Console) -> None:
+    from lightning_mmix.compare.report import write_report  # noqa: PLC0415 - brings matplotlib
+
+    results = _results(options)
+    write_report(options.out, results, _about(command, results))
+    show(results, console)
+    console.print(f"{options.out / 'report.md'} has all of it", highlight=False)
 
 
-def _run(tasks: Sequence[Task], folder: Path, places: Sequence[Slot]) -> None:
-    left = [task for task in tasks if result_of(task, folder) is None]
-    columns = (TextColumn("runs"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console()) as progress:
-        bar = progress.add_task("", total=len(tasks), completed=len(tasks) - len(left))
+def show(results: "Results", console: Console) -> None:
+    """Show what was found on a terminal.
 
-        def done(task: Task) -> None:
-            progress.advance(bar)
-            run = result_of(task, folder) or {}
-            scores = clean_scores(run) if "clean" in run else run["own"]
-            name, value = next(iter(scores.items()))
-            progress.print(f"seed {task.seed}  {task.arm:15} {name} {value:.2f}", highlight=False)
+    Args:
+        results: Of two or more ways to train.
+        console: Where to.
+    """
+    from lightning_mmix.compare.findings import findings, table  # noqa: PLC0415 - brings torch
+    from lightning_mmix.compare.score_tables import score_table, score_tables  # noqa: PLC0415
 
-        carry_out(tasks, folder, places, done)
-
-
-def _show(results: Results, folder: Path) -> None:
-    console = Console()
     if all("clean" in run for runs in results.values() for run in runs):
         for each in score_tables(results):
             console.print(each, "")
@@ -131,23 +181,21 @@ def _show(results: Results, folder: Path) -> None:
             console.print(f"· {line}", highlight=False)
     else:
         console.print(score_table(table(results, lambda run: run["own"]), "What the module logs"))
-    console.print(f"{folder / 'report.md'} has all of it", highlight=False)
 
 
-def _about(command: str, results: Results, places: Sequence[Slot]) -> Mapping[str, str]:
+def _about(command: str, results: "Results") -> Mapping[str, str]:
+    """What was compared, on what, and how long it took."""
     runs = [run for each in results.values() for run in each]
     total = sum(sum(run["seconds"].values()) for run in runs)
     training = sum(run["seconds"]["training"] for run in runs)
-    threads = places[0].get("OMP_NUM_THREADS")
-    share = "a GPU each" if threads is None else f"threads of each: {threads}"
-    what = {"test": "test set", "validate": "validation set, for want of a test set"}
+    machines = [run["machine"] for run in runs if "machine" in run]
+    kinds = dict.fromkeys(f"{each['processor']}, {each['share']} a run" for each in machines)
     about = {
         "command": command,
         "runs": f"{len(runs) // len(results)} seeds of {len(results)} ways, in their last epoch",
-        "measured on": f"the {what[runs[0]['stage']]}",
-        "machine": f"{_processor()}; {len(places)} runs at once, {share}",
-        "versions": f"Python {platform.python_version()}, torch {torch.__version__}, "
-        f"lightning {lightning.__version__}",
+        "measured on": f"the {_MEASURED[runs[0]['stage']]}",
+        "machine": "; ".join(kinds),
+        "versions": "; ".join(dict.fromkeys(each["versions"] for each in machines)),
         "time": f"{training:.0f} s of training and {total - training:.0f} s of measuring",
     }
     if "conditions" in runs[0]:
@@ -156,78 +204,7 @@ def _about(command: str, results: Results, places: Sequence[Slot]) -> Mapping[st
     return about
 
 
-def _processor() -> str:
-    if torch.cuda.is_available():
-        return str(torch.cuda.get_device_name())
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _way(arm: str) -> tuple[str, tuple[Way, list[str]]]:
-    """The name of an arm, how it mixes, and its further arguments of LightningCLI."""
-    if arm in _ARMS:
-        name, way = _ARMS[arm]
-        return name, (way, [])
-    if not Path(arm).is_file():
-        raise ValueError(f"expected arms of {', '.join(_ARMS)} or a YAML file, but got {arm!r}")
-    return Path(arm).stem, ("config", [f"--config={arm}"])
-
-
-def _refuse_units(options: argparse.Namespace) -> None:
-    low, high = options.range or (0.0, 1.0)
-    Units(low, high, _number(options.mean), _number(options.std))
-
-
-def _refuse_twice(arms: Sequence[str], ways: Mapping[str, object]) -> None:
-    if not 1 < len(ways) == len(arms):
-        raise ValueError(f"expected two or more arms of different names, but got {', '.join(arms)}")
-
-
-def _contents(args: Sequence[str]) -> list[str]:
-    """What stands in the config files among arguments of LightningCLI."""
-    parts = [part for arg in args for part in arg.split("=", 1)]
-    names = [name for flag, name in pairwise(parts) if flag in _CONFIG]
-    return [Path(name).read_text() for name in names]
-
-
-def _measuring(options: argparse.Namespace) -> dict[str, Any]:
-    low, high = options.range or (None, None)
-    names = ("form", "target", "input", "output", "samples", "fast", "ignore_index")
-    chosen = {name: getattr(options, name) for name in names}
-    numbers = {name: _number(getattr(options, name)) for name in ("mean", "std")}
-    return {**chosen, "low": low, "high": high, **numbers}
-
-
-def _number(values: list[float]) -> float | list[float]:
-    return values[0] if len(values) == 1 else values
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        "lightning-mmix compare",
-        description=_DESCRIPTION,
-        allow_abbrev=False,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--arms", nargs="+", default=list(_ARMS), metavar="ARM",
-        help="ways to train: none, input, manifold (as in the config, or as it comes), or YAML "
-        "files to lay over the config; the first is what the others are held against")  # fmt: skip
-    add("--seeds", type=int, help="runs of each way (5, or 2 with --fast)")
-    add("--out", type=Path, default=Path("comparison"), help="folder of the results (comparison)")
-    add("--fast", action="store_true", help="two seeds and a few conditions, for a first look")
-    add("--jobs", type=int, help="runs at once (one a GPU; without GPUs one a core, at most four)")
-    add("--gpus-per-run", type=int, default=1, help="GPUs that each run gets (1)")
-    add("--samples", type=int, default=2000,
-        help="test samples to attack, deform and corrupt (2000; 0 for all)")  # fmt: skip
-    add("--form", choices=get_args(Form), default="logits", help="what the network puts out")
-    for name in ("target", "input", "output"):
-        add(f"--{name}", help=f"where the {name} is: a key, an index or a dotted path")
-    add("--ignore-index", type=int, help="the label of samples that count nowhere")
-    add("--range", nargs=2, type=float, metavar=("LOW", "HIGH"),
-        help="of the data, in which attacks stay (the range of the test inputs)")  # fmt: skip
-    add("--mean", nargs="+", type=float, default=[0.0], help="what the data were normalised by")
-    add("--std", nargs="+", type=float, default=[1.0], help="what they were divided by then")
-    return parser
+def _spec_of(folder: Path) -> dict[str, Any]:
+    path = folder / SPEC
+    spec: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    return spec

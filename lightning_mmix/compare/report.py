@@ -17,7 +17,7 @@ from lightning_mmix.compare.findings import (
     table,
 )
 from lightning_mmix.compare.pictures import pictures
-from lightning_mmix.compare.runs import write_json
+from lightning_mmix.compare.runs.task import write_json
 from lightning_mmix.compare.score_tables import spread
 
 _CAPTIONS = {

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
-from rich.progress import track
 from torch import Tensor, nn
 
 from lightning_mmix.batches.roles import num_unrepeated
@@ -215,6 +214,8 @@ def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but thr
     """
     predictor = predictor_of(model, ignore_index)
     evaluation = Evaluation(predictor, conditions, units=units, seed=seed)
+    from rich.progress import track  # noqa: PLC0415 - after Lightning, see faces.py
+
     batches = track(loader, "evaluating", transient=True, disable=not progress or _rank() > 0)
     # a DataLoader draws from the global generator whenever it begins
     with evaluating(predictor.model), torch.random.fork_rng([]):

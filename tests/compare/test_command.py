@@ -15,22 +15,18 @@ from statistics import mean
 import pytest
 import torch
 from fitting import Net
-from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch import Trainer
+from rich.console import Console
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, cli
-from lightning_mmix.compare import processes
-from lightning_mmix.compare.command import _show, compare
+from lightning_mmix.compare import command
+from lightning_mmix.compare.command import compare, refuse_other, show
 from lightning_mmix.compare.findings import clean_scores, table
-from lightning_mmix.compare.processes import (
-    RunFailedError,
-    carry_out,
-    claim,
-    folder_of,
-    result_of,
-    slots,
-)
-from lightning_mmix.compare.runs import History, Task, _RunCLI, set_way
+from lightning_mmix.compare.runs import processes
+from lightning_mmix.compare.runs.processes import RunFailedError, carry_out, slots
+from lightning_mmix.compare.runs.run import History, RunCLI, set_way
+from lightning_mmix.compare.runs.task import Task, folder_of, result_of
 from lightning_mmix.training.callback import mixups_of
 from lightning_mmix.training.visits import stage_of
 
@@ -74,6 +70,17 @@ GOLDEN_CLEAN = (
     "                Δ: minus no mixing, ± half of its 95 % interval\n"
     ""
 )
+
+
+class Deaf:
+    """Is told how runs go, and says nothing."""
+
+    def goes(self, task, share, seconds):
+        pass
+
+    def done(self, task):
+        pass
+
 
 QUICK = ["--fast", "--trainer.max_epochs=2", "--trainer.check_val_every_n_epoch=1"]
 
@@ -165,24 +172,30 @@ def test_another_comparison_is_not_mixed_into_the_folder(compared, examples, cap
     [
         (["--seeds", "3"], "expected the --config of a LightningModule and its data"),
         (["--config", "a.yaml", "--seeds", "1"], "expected --seeds of at least 2 to compare"),
-        (["--config", "a.yaml"], "No such file or directory: 'a.yaml'"),
+        (["--config", "a.yaml", "--seeds", "3", "4"], "unrecognized arguments: 4; --seeds and"),
+        (["--config", "a.yaml"], "expected a file to read, but got 'a.yaml': No such file or"),
         (["--config", "a.yaml", "--arms", "nothing"], "expected arms of none, input, manifold or"),
-        (["--config", __file__, "--std", "0"], "expected a std > 0, but got 0.0"),
-        (["--config", __file__, "--range", "1", "0"], "expected a range with low < high"),
+        (["--config", "a.yaml", "--arms", "none"], "expected two or more arms of different names"),
         (["--config", __file__, "--jobs", "-1"], "expected runs of at least 1 at once, but got -1"),
+        (["--config", __file__, "--jobs", "x"], "argument --jobs: invalid int value: 'x'"),
+        (["--config", __file__, "--shard", "3/2"], "argument --shard: expected K/N with 1 ≤ K ≤ N"),
+        (["--config", __file__, "--shard", "1/2", "--collect"], "expected --shard or --collect"),
+        (["--config", __file__, "--collect"], "runs that are not done yet: 15 (no mixing 0, inp"),
     ],
 )
 def test_bad_arguments_are_refused_in_a_sentence(tmp_path, capsys, monkeypatch, args, message):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SystemExit):
         compare(args)
-    assert message in capsys.readouterr().err
+    assert capsys.readouterr().err.startswith(f"lightning-mmix compare: {message}")
     assert not list(tmp_path.iterdir())
 
 
-def test_a_run_that_fails_is_told_with_the_last_line_of_its_log(examples, tmp_path):
-    with pytest.raises(SystemExit, match=r"the run of no mixing, seed 0, failed: .*'nothing'"):
-        compare([*examples, "--data.nothing=1", "--out", str(tmp_path), "--jobs", "1"])
+def test_a_run_that_fails_is_told_with_the_sentence_its_log_ends_with(tmp_path):
+    bad = Task("bad", "none", 0, ["--trainer.nothing=1"])
+    with pytest.raises(RunFailedError, match=r"the run of bad, seed 0, failed: unrecognized.*log"):
+        carry_out([bad], tmp_path, slots(1, 1, []), Deaf())
+    assert "Traceback" in (folder_of(bad, tmp_path) / "log.txt").read_text()
 
 
 def test_when_a_run_fails_the_others_are_ended(tmp_path):
@@ -191,7 +204,7 @@ def test_when_a_run_fails_the_others_are_ended(tmp_path):
     folder_of(slow, tmp_path).mkdir(parents=True)
     started = time.monotonic()
     with pytest.raises(RunFailedError):
-        carry_out([bad, slow], tmp_path, slots(2), print)
+        carry_out([bad, slow], tmp_path, slots(2, 1, []), Deaf())
     assert time.monotonic() - started < 120
     assert result_of(slow, tmp_path) is None
 
@@ -240,8 +253,8 @@ def test_a_config_that_fit_prints_can_be_compared(examples, tmp_path, capsys, mo
         cli.main(["fit", *examples[:2], "--print_config"])
     (tmp_path / "printed.yaml").write_text(capsys.readouterr().out)
     args = [f"--config={tmp_path / 'printed.yaml'}", "--trainer.fast_dev_run=true"]
-    run = _RunCLI(LightningModule, subclass_mode_model=True, run=False, args=args)
-    found = run.trained_and_measured(Task("a", "manifold", 0, []))
+    task = Task("a", "manifold", 0, args)
+    found = RunCLI.of(task).trained_and_measured(task)
     assert found["clean"]["samples"] > 0
 
 
@@ -264,16 +277,14 @@ def test_the_history_holds_the_mean_of_each_epoch():
 
 
 def test_a_folder_with_a_result_may_get_more_but_nothing_else(tmp_path):
-    claim(tmp_path, {"config": ["x"]})
-    claim(tmp_path, {"config": ["y"]})  # nothing was done yet
+    (tmp_path / command.SPEC).write_text(json.dumps({"config": ["y"]}))
+    refuse_other(tmp_path, {"config": ["x"]})  # nothing was done yet
     own = folder_of(Task("a", "none", 0, []), tmp_path)
     own.mkdir(parents=True)
     (own / "result.json").write_text("{}")
-    claim(tmp_path, {"config": ["y"], "lines for b": ["z"]})
+    refuse_other(tmp_path, {"config": ["y"], "lines for b": ["z"]})
     with pytest.raises(ValueError, match="holds a comparison with other config; take another"):
-        claim(tmp_path, {"config": ["x"]})
-    with pytest.raises(ValueError, match="with other lines for b; take another"):
-        claim(tmp_path, {"lines for b": ["c"]})
+        refuse_other(tmp_path, {"config": ["x"]})
 
 
 def scored(accuracy, temperature=None, conditions=()):
@@ -284,7 +295,7 @@ def scored(accuracy, temperature=None, conditions=()):
 
 
 def shown(capsys, results):
-    _show(results, Path("comparison"))
+    show(results, Console(width=80))
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     rest = next(i for i, line in enumerate(lines) if line.startswith("·"))
@@ -314,18 +325,15 @@ def test_every_arm_has_a_folder_of_its_own(tmp_path):
 
 
 def test_runs_share_gpus_or_cores(monkeypatch):
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
-    assert slots(1) == [{"OMP_NUM_THREADS": str(cores)}]
-    assert slots(2 * cores) == [{"OMP_NUM_THREADS": "1"}] * 2 * cores
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 5)
-    assert slots(None) == [{"CUDA_VISIBLE_DEVICES": str(i)} for i in range(5)]
-    assert slots(None, 2) == [{"CUDA_VISIBLE_DEVICES": "0,1"}, {"CUDA_VISIBLE_DEVICES": "2,3"}]
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,7,GPU-x,4,5")
-    assert slots(1, 3) == [{"CUDA_VISIBLE_DEVICES": "3,7,GPU-x"}]
+    assert slots(1, 1, []) == [{"OMP_NUM_THREADS": str(cores)}]
+    assert slots(2 * cores, 1, []) == [{"OMP_NUM_THREADS": "1"}] * 2 * cores
+    five = ["3", "7", "GPU-x", "4", "5"]
+    assert slots(None, 1, five) == [{"CUDA_VISIBLE_DEVICES": name} for name in five]
+    assert slots(1, 3, five) == [{"CUDA_VISIBLE_DEVICES": "3,7,GPU-x"}]
     with pytest.raises(ValueError, match="expected 6 GPUs for a run, but there are 5"):
-        slots(None, 6)
+        slots(None, 6, five)
 
 
 def test_a_module_is_asked_as_the_command_is(monkeypatch, capsys):
@@ -371,7 +379,10 @@ def stopped(process, folder, how):
 
 def scores_in(folder):
     runs = json.loads((folder / "results.json").read_text())["runs"]
-    return [{key: value for key, value in run.items() if key != "seconds"} for run in runs]
+    return [
+        {key: value for key, value in run.items() if key not in ("seconds", "machine")}
+        for run in runs
+    ]
 
 
 @pytest.mark.slow
@@ -393,7 +404,7 @@ def test_a_run_of_two_processes_is_measured_as_a_whole(examples, tmp_path):
     options = ["--trainer.devices=2", "--trainer.strategy=ddp"]
     own = [arg for arg in examples if arg != "--fast"]
     task = Task("one", "manifold", 0, [*own, *options], {"fast": True})
-    carry_out([task], tmp_path, slots(1), print)
+    carry_out([task], tmp_path, slots(1, 1, []), Deaf())
     run = result_of(task, tmp_path)
     assert run["clean"]["samples"] == 797
     assert run["clean"]["nll"] == pytest.approx(run["own"]["test/nll"], abs=1e-5)

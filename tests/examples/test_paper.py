@@ -14,7 +14,7 @@ from lightning.pytorch import LightningModule
 from PIL import Image
 
 from lightning_mmix import ManifoldMixup, cut_test
-from lightning_mmix.cli import MixupCLI
+from lightning_mmix.cli.commands import MixupCLI
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "examples"))

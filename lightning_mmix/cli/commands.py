@@ -1,8 +1,11 @@
-"""The command line: any LightningModule and data from YAML, by way of LightningCLI."""
+"""The commands that go by way of LightningCLI: any LightningModule and its data, from YAML."""
 
+import logging
 import sys
-from collections.abc import Sequence
-from typing import Any
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from typing import Any, TextIO
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from lightning.pytorch.cli import LightningCLI
@@ -11,18 +14,16 @@ from lightning.pytorch.utilities import CombinedLoader
 from rich.console import Console
 from typing_extensions import override
 
+from lightning_mmix.batches.roles import find_targets
+from lightning_mmix.compare.runs.parser import OPTIONS, RaisingCLI
 from lightning_mmix.cuts.tables import cut_table
-from lightning_mmix.engine.choice import survey
+from lightning_mmix.engine.choice import choose_layers, survey
+from lightning_mmix.problems import told
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 from lightning_mmix.training.check import check
 from lightning_mmix.training.host import TrainerHost
 
-_DESCRIPTION = (
-    "LightningCLI for any LightningModule and its data; `layers` lists what can be mixed, and "
-    "`check` proves on one batch that it is mixed exactly. One more command, `lightning-mmix "
-    "compare --config FILE`, trains with and without mixing and reports the differences: see "
-    "`lightning-mmix compare --help`."
-)
+_LOOKING = ("layers", "check")  # which print a table, and nothing else
 
 
 class MixupTrainer(Trainer):
@@ -35,24 +36,20 @@ class MixupTrainer(Trainer):
         mixup = next(iter(mixups_of(self)), None) or bring()
         batch = _first_batch(self, model, datamodule)
         host, settings = TrainerHost(self, model), mixup.settings
-        try:
-            sites, chosen = survey(host, model, batch, settings.target, settings.input)
-        except (TypeError, ValueError) as error:
-            raise SystemExit(f"lightning-mmix layers: {error}") from None
+        sites, chosen = survey(host, model, batch, settings.target, settings.input)
         Console().print(cut_table(sites, chosen))
+        if settings.layers != "auto":  # those that are named have to be found, and to be cuts
+            choose_layers(host, model, batch, find_targets(batch, settings.target), settings)
 
     def check(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Prove on one batch that the training step is mixed exactly; it runs several times."""
-        try:
-            checked = check(model, datamodule, trainer=self)
-        except (TypeError, ValueError) as error:
-            raise SystemExit(f"lightning-mmix check: {error}") from None
+        checked = check(model, datamodule, trainer=self)
         sys.stdout.write(f"{checked}\n")
         if not checked.is_exact:
             raise SystemExit(1)
 
 
-class MixupCLI(LightningCLI):
+class MixupCLI(RaisingCLI):
     """A LightningCLI with the commands ``layers`` and ``check``, too; see :class:`MixupTrainer`."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -61,29 +58,51 @@ class MixupCLI(LightningCLI):
     @override
     @staticmethod
     def subcommands() -> dict[str, set[str]]:
-        own = {name: {"model", "datamodule"} for name in ("layers", "check")}
+        own = {name: {"model", "datamodule"} for name in _LOOKING}
         return {**LightningCLI.subcommands(), **own}
 
 
-def main(args: Sequence[str] | None = None) -> None:
-    """Run ``lightning-mmix fit|validate|test|predict|layers|check|compare --config …``.
+def run(args: Sequence[str]) -> None:
+    """Run a command other than ``compare``.
+
+    What Lightning tells and warns of goes to stdout, in a line each, and stderr has only what ended
+    the command. ``layers`` and ``check`` print their table alone.
 
     Args:
-        args: What stands behind the command; None for the command line's own.
-    """
-    given = sys.argv[1:] if args is None else list(args)
-    if given[:1] == ["compare"]:
-        from lightning_mmix.compare.command import compare  # noqa: PLC0415 - needs the report extra
+        args: The command and its arguments.
 
-        compare(given[1:])
-        return
-    MixupCLI(
-        LightningModule,
-        subclass_mode_model=True,
-        save_config_kwargs={"overwrite": True},
-        parser_kwargs={"description": _DESCRIPTION},
-        args=None if args is None else list(args),
-    )
+    Raises:
+        SystemExit: With one line on stderr, if it fails.
+    """
+    command = args[0]
+    with told(f"lightning-mmix {command}", OPTIONS), _notes(is_silent=command in _LOOKING):
+        MixupCLI(LightningModule, save_config_kwargs={"overwrite": True}, args=list(args))
+
+
+@contextmanager
+def _notes(*, is_silent: bool) -> Iterator[None]:
+    """Have what Lightning tells, and warnings, on stdout, or nowhere."""
+    with ExitStack() as stack:
+        stack.enter_context(warnings.catch_warnings())
+        if is_silent:
+            warnings.filterwarnings("ignore", module=r"lightning\.|torch\.")
+        warnings.showwarning = _show
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logger = logging.getLogger(name)
+            stack.callback(logger.setLevel, logger.level)
+            logger.setLevel(logging.WARNING if is_silent else logger.level)
+            for handler in logger.handlers:
+                if isinstance(handler, logging.StreamHandler):
+                    stack.callback(handler.setStream, handler.stream)
+                    handler.setStream(sys.stdout)
+        yield
+
+
+def _show(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int,  # noqa: ARG001
+    file: TextIO | None = None, line: str | None = None,  # noqa: ARG001
+) -> None:  # fmt: skip
+    sys.stdout.write(f"warning: {' '.join(str(message).split())}\n")
 
 
 def _first_batch(

@@ -1,0 +1,105 @@
+"""The rehearsal: what it finds, and that it trains nothing."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from test_mistakes import ALL, COMPARE, MIXUP, Table, config
+
+from lightning_mmix.compare.options import options_of
+from lightning_mmix.compare.runs.processes import rehearsed
+from lightning_mmix.compare.runs.rehearsal import ProblemError, rehearse
+from lightning_mmix.compare.runs.task import Task
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*GPU available")
+WAYS = {"no mixing": "none", "input mixup": "input", "manifold mixup": "manifold"}
+
+
+@pytest.fixture(autouse=True)
+def _in_an_empty_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+class Sees(Table):
+    """A module that tells what of it was trained."""
+
+    optimized = 0
+
+    def optimizer_step(self, *args, **kwargs):
+        type(self).optimized += 1
+        super().optimizer_step(*args, **kwargs)
+
+
+class Regression(Table):
+    """A module whose predictions are no classifier's."""
+
+    def training_step(self, batch, batch_idx):
+        loss = (self(batch[0])[:, 0] - batch[1].float()).square().mean()
+        self.log("loss", loss)
+        return loss
+
+    validation_step = test_step = training_step
+
+    def forward(self, x):
+        return super().forward(x)[:, :1].repeat(1, 7, 1)
+
+
+class Alone(Table):
+    """A module whose loss does without the target."""
+
+    def training_step(self, batch, batch_idx):
+        return self(batch[0]).square().mean()
+
+
+def tasks(made, ways=WAYS, **measuring):
+    Path("config.yaml").write_text(yaml.safe_dump(made))
+    args = ["--config", "config.yaml"]
+    return [Task(arm, way, 0, args, measuring) for arm, way in ways.items()]
+
+
+def of(kind, **made):
+    return {**config(**made), "model": {"class_path": f"test_rehearsal.{kind}"}}
+
+
+def test_what_is_right_is_told_with_what_it_runs_on(tmp_path):
+    Path("arm.yaml").write_text(
+        yaml.safe_dump({"trainer": {"callbacks+": [{"class_path": MIXUP}]}})
+    )
+    all_of = tasks(of("Sees"))
+    overlay = Task("arm", "config", 0, [*all_of[0].args, "--config=arm.yaml"])
+    facts = rehearse([*all_of, overlay])
+    assert (facts["stage"], facts["unmeasured"]) == ("test", "")
+    assert f"torch {torch.__version__}" in facts["machine"]["versions"]
+    assert Sees.optimized == 0
+
+
+def test_predictions_of_another_kind_are_told_before_hours_of_training():
+    facts = rehearse(tasks(of("Regression")))
+    assert facts["unmeasured"].startswith("the forward pass of Regression makes no predictions")
+    with pytest.raises(ProblemError, match="the forward pass of Regression makes no predictions"):
+        rehearse(tasks(of("Regression"), ignore_index=-1))
+
+
+def test_the_training_step_is_tried_as_it_is_mixed():
+    rehearse(tasks(of("Alone"), {"no mixing": "none"}))
+    with pytest.raises(ProblemError, match=r"^input mixup: .*--arms none manifold leaves this one"):
+        rehearse(tasks(of("Alone")))
+
+
+@pytest.mark.parametrize("what", {**ALL, **COMPARE})
+def test_mistakes_are_told_before_any_training_step(what):
+    made, args, said = {**ALL, **COMPARE}[what]
+    Path("config.yaml").write_text(yaml.safe_dump(made))
+    overlay = {"callbacks+": [{"class_path": MIXUP, "init_args": {"alpha": -1}}]}
+    Path("arm.yaml").write_text(yaml.safe_dump({"trainer": overlay}))
+    with pytest.raises(ProblemError) as problem:
+        rehearse(options_of(["--config", "config.yaml", *args]).rehearsal)
+    assert str(problem.value).startswith(said)
+    assert not Path("trained").exists()
+
+
+def test_the_process_of_a_rehearsal_leaves_nothing(tmp_path):
+    facts = rehearsed(tasks({**config(), "trainer": {**config()["trainer"], "logger": True}}))
+    assert facts["stage"] == "test"
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "trained"}
