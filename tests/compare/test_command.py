@@ -347,7 +347,7 @@ def two_ways(examples, folder, jobs=1):
     return [*examples, "--arms", *ARMS[:2], "--out", str(folder), "--jobs", str(jobs)]
 
 
-def started(*what):
+def started(examples, folder, jobs=1, *more):
     # a shell's background job, as these tests may be, starts what it starts deaf to Ctrl-C
     code = (
         "import signal, sys; from lightning_mmix.compare.command import compare; "
@@ -356,7 +356,9 @@ def started(*what):
     environment = {**os.environ, "PYTHONPATH": str(EXAMPLES), "OMP_NUM_THREADS": "1"}
     quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     return subprocess.Popen(
-        [sys.executable, "-c", code, *two_ways(*what)], env=environment, **quiet
+        [sys.executable, "-c", code, *two_ways(examples, folder, jobs), *more],
+        env=environment,
+        **quiet,
     )
 
 
@@ -397,6 +399,51 @@ def test_a_comparison_that_was_stopped_ends_with_the_same_results(
     uninterrupted = [run for run in scores_in(compared[0]) if run["arm"] != "input_mixup"]
     assert scores_in(tmp_path) == uninterrupted
     assert {path: path.stat().st_mtime for path in done} == done
+
+
+def as_a_worker(command, folder, k):
+    """A worker of two, started as the guide has it."""
+    environment = {
+        **os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(EXAMPLES),
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "SLURM_ARRAY_TASK_ID": str(k), "SLURM_ARRAY_TASK_COUNT": "2",
+    }  # fmt: skip
+    return subprocess.Popen(
+        ["bash", "-c", command], cwd=folder, env=environment, text=True, stdout=subprocess.PIPE
+    )
+
+
+@pytest.mark.slow
+def test_workers_of_a_job_array_share_a_folder(examples, compared, tmp_path):
+    guide = (EXAMPLES / "guides" / "comparing.md").read_text()
+    script = re.search(r"^```bash\n(.*?)^```", guide, re.MULTILINE | re.DOTALL)[1]
+    (tmp_path / "config.yaml").write_text((EXAMPLES / "digits.yaml").read_text())
+    more = f" {' '.join(QUICK)} --arms {' '.join(ARMS[:2])}"
+    workers = [as_a_worker(script.rstrip() + more, tmp_path, k) for k in (1, 2)]
+    told = [worker.communicate()[0] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0, 0]
+    assert all("of which 2 are this worker's" in each for each in told)
+    assert any("all runs are done: the same command with --collect" in each for each in told)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path)
+        compare(["--config", "config.yaml", *QUICK, "--arms", *ARMS[:2], "--collect"])
+    uninterrupted = [run for run in scores_in(compared[0]) if run["arm"] != "input_mixup"]
+    assert scores_in(tmp_path / "comparison") == uninterrupted
+
+
+@pytest.mark.slow
+def test_a_worker_takes_over_the_run_of_one_that_was_killed(examples, tmp_path):
+    args = [*two_ways(examples, tmp_path), "--shard"]
+    first = started(examples, tmp_path, 1, "--shard", "1/2")
+    while not list(tmp_path.glob("runs/*/claim-1")):
+        time.sleep(0.1)
+    first.kill()
+    first.wait()
+    compare([*args, "2/2"])
+    done = {path.parent.name for path in tmp_path.glob("runs/*/result.json")}
+    # its own two, and the one that had begun; none of those that nobody has claimed
+    assert done == {"no%20mixing-0", "manifold%20mixup-0", "manifold%20mixup-1"}
+    assert not list(tmp_path.glob("runs/*/claim-*"))
 
 
 @pytest.mark.slow
