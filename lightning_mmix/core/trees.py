@@ -2,10 +2,10 @@
 
 import copy
 import difflib
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from functools import reduce
-from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -15,13 +15,18 @@ from torch import Tensor
 Path = str | int
 
 
-def tensors(tree: Any) -> Iterator[Tensor]:
-    """All tensors in nested mappings, sequences, dataclasses and objects with keys."""
+def tensors(tree: Any, levels: float = math.inf) -> Iterator[Tensor]:
+    """All tensors in nested mappings, sequences, dataclasses and objects with keys.
+
+    Args:
+        tree: Any tree.
+        levels: How many levels down they are looked for.
+    """
     if isinstance(tree, Tensor):
         yield tree
-    else:
+    elif levels > 0:
         for _, entry in entries(tree):
-            yield from tensors(entry)
+            yield from tensors(entry, levels - 1)
 
 
 def has_rows(tree: Any, size: int | None) -> bool:
@@ -164,22 +169,33 @@ def describe(batch: Any, width: int = 120) -> str:
 
     Args:
         batch: Any tree.
-        width: About how many characters there are; what has no room is left out.
+        width: About how many characters there are, and twice as many at most; what has no room is
+            left out.
     """
-    name = type(batch).__name__
-    if isinstance(batch, Tensor | np.ndarray):
-        return _described(batch)
-    held = entries(batch)
-    if isinstance(batch, Sequence) and held and next(tensors(batch), None) is None:
-        return f"{name} of {len(held)} {type(held[0][1]).__name__}"
-    inside = [f"{key}: {describe(entry, width // 2)}" for key, entry in held[:width]]
-    room = accumulate(len(part) + 2 for part in inside)
-    shown = [part for part, end in zip(inside, room, strict=True) if end <= width] or inside[:1]
+    line = " ".join(_described(batch, width).split())  # a key may have lines
+    return line if len(line) <= 2 * width else f"{line[: 2 * width - 1]}…"
+
+
+def _described(tree: Any, width: int) -> str:
+    if isinstance(tree, Tensor | np.ndarray):
+        return _values(tree)
+    name, held = f"{type(tree).__name__:.60}", entries(tree)
+    is_list = isinstance(tree, Sequence) and held
+    if is_list and next(tensors(tree, width.bit_length()), None) is None:
+        return f"{name} of {len(held)} {type(held[0][1]).__name__:.60}"
+    shown: list[str] = []
+    room = width
+    for key, entry in held[:width]:
+        part = f"{key!s:.60}: {_described(entry, width // 2)}"
+        room -= len(part) + 2
+        if shown and room < 0:
+            break
+        shown.append(part)
     more = [f"… {len(held)} in all"] if len(shown) < len(held) else []
     return f"{name}({', '.join([*shown, *more])})" if held else name
 
 
-def _described(values: Tensor | np.ndarray) -> str:
+def _values(values: Tensor | np.ndarray) -> str:
     name = str(values.dtype).removeprefix("torch.")
     if isinstance(values, np.ndarray):
         return f"ndarray {name} {values.shape}"

@@ -3,8 +3,10 @@
 import warnings
 from collections import UserDict, namedtuple
 from dataclasses import dataclass
+from random import Random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -175,6 +177,64 @@ with warnings.catch_warnings():
 )
 def test_a_batch_is_described_in_a_line(batch, described):
     assert describe(batch) == described
+
+
+def deep(levels, kind):
+    tree = Y
+    for _ in range(levels):
+        tree = kind(tree)
+    return tree
+
+
+class Long(dict):
+    """A mapping whose type has a name of 300 characters."""
+
+
+Long.__name__ = "Long" * 75
+ENDLESS = []
+ENDLESS += [ENDLESS, ENDLESS, {"again": ENDLESS}]
+ODD = {
+    "long texts": ["long " * 500] * 900,
+    "lists of lists of texts": [[["a"] * 40] * 300],
+    "lists of dicts": [{"caption": "a" * 999, "boxes": X}] * 500,
+    "hundreds of keys": {f"entry{i}": {f"part{j}": X for j in range(50)} for i in range(300)},
+    "long keys": {"key" * 200: X, "other" * 200: Y},
+    "keys with lines": {"one\ntwo\n" * 30: X},
+    "tensors as keys": {torch.zeros(20, 20): X},
+    "deep lists": deep(5_000, lambda tree: [tree]),
+    "deep mappings": deep(5_000, lambda tree: {"inside": tree, "beside": X}),
+    "sets": {frozenset(range(500)), *map(str, range(500))},
+    "a list that holds itself": ENDLESS,
+    "long type names": [Long(x=Long(x=X))] * 3,
+    "objects of long type names": [type("Of" * 150, (), {})()] * 3,
+    "many dimensions": [torch.zeros([1] * 60)] * 9,
+    "records": np.zeros(3, [(f"field{i}", "f4") for i in range(200)]),
+}
+
+
+@pytest.mark.parametrize("width", [1, 7, 40, 60, 120])
+@pytest.mark.parametrize("tree", ODD.values(), ids=ODD)
+def test_a_description_is_cut_whatever_there_is(tree, width):
+    for each in (tree, (X, tree), {"a": tree, "b": {"c": tree}}):
+        described = describe(each, width)
+        assert len(described) <= 2 * width
+        assert "\n" not in described
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_description_of_odd_trees_in_odd_trees_is_cut(seed):
+    random = Random(seed)
+    kinds = [lambda *t: t, lambda *t: [*t] * 9, lambda *t: Keyed(a=t), lambda *t: Data(*t[:1], t)]
+    tree, many = Y, [*ODD.values()]
+    for _ in range(6):
+        tree = random.choice(kinds)(tree, random.choice(many), random.choice(many))
+        assert len(describe(tree)) <= 240
+
+
+def test_what_is_cut_of_a_name_leaves_room_for_what_is_held():
+    assert describe({"k" * 99: X}) == f"dict({'k' * 60}: float32 (3, 2))"
+    assert describe(Long(x=X)) == f"{'Long' * 15}(x: float32 (3, 2))"
+    assert describe(ODD["many dimensions"], 30) == f"list(0: float32 ({'1, ' * 14}…"
 
 
 def test_a_nested_tensor_has_no_rows():
