@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from lightning_mmix.core.trees import describe
+
 
 def check(hidden: Tensor, lam: Tensor | float, partner: Tensor) -> None:
     """Refuse what can't be mixed, by dtype and shape.
@@ -70,6 +72,13 @@ def check_values(lam: Tensor | float, partner: Tensor) -> None:
 def _is_readable(tensor: Tensor) -> bool:
     is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
     return tensor.device.type == "cpu" and not is_wrapped
+
+
+def shown(value: Any, width: int = 60) -> str:
+    """A value as an error quotes it: as it is written, or else what it is."""
+    written = repr(value)
+    is_short = len(written) <= width and "\n" not in written
+    return written if is_short and written[0] != "<" else describe(value, width)
 
 
 def refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:

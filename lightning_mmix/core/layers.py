@@ -1,22 +1,25 @@
 """The layers of a model: their names, and the choice among them."""
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import nn
 
+from lightning_mmix.core.checks import shown
+
 INPUT = "input"
 
-Layers = Literal["auto"] | Sequence[str] | Mapping[str, float]
+Named = Sequence[str] | Mapping[str, float]
+Layers = Literal["auto"] | Named
 
 # what torch.compile, FSDP and checkpoint_wrapper put into the names of the modules they wrap
 _WRAPPERS = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 
 
-def select(model: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dict[str, float]:
+def select(model: nn.Module, layers: Named) -> dict[str, float]:
     """Resolve names and globs to the layers of a model, with their weights.
 
     ``*``, ``?`` and ``[...]`` match within one part of a dotted name, so ``"net.layer*"`` takes
@@ -33,12 +36,7 @@ def select(model: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dic
         ValueError: If nothing is asked for, a name is unknown, a glob matches nothing, a layer is
             named twice, or a layer is a container that has no forward pass of its own.
     """
-    if isinstance(layers, str) or not layers:
-        raise ValueError(f"expected a list of layer names, but got layers={layers!r}")
-    weights = layers if isinstance(layers, Mapping) else dict.fromkeys(layers, 1.0)
-    if len(weights) < len(layers):
-        twice = next(name for name in layers if list(layers).count(name) > 1)
-        raise ValueError(f"layer {twice!r} is named twice")
+    weights = weighed(layers)
     modules = named_layers(model)
     chosen: dict[str, float] = {}
     for pattern, weight in weights.items():
@@ -47,6 +45,39 @@ def select(model: nn.Module, layers: Sequence[str] | Mapping[str, float]) -> dic
                 raise ValueError(f"layer {name!r} is named twice, the second time by {pattern!r}")
             chosen[name] = weight
     return {name: chosen[name] for name in (INPUT, *modules) if name in chosen}
+
+
+def weighed(layers: Named) -> Mapping[str, float]:
+    """The weight of each name: that of a mapping, else 1.
+
+    Raises:
+        ValueError: If these are no names, or one is there twice.
+
+    Example:
+        >>> weighed(["input", "net.layer1"])
+        {'input': 1.0, 'net.layer1': 1.0}
+    """
+    if not are_names(layers) or not layers:
+        got = shown(layers)
+        hint = "; only ManifoldMixup and Mixer have a model to choose by" if got == "'auto'" else ""
+        raise ValueError(
+            "expected a list of layer names, as ['input', 'net.layer1'], or a mapping of names to "
+            f"weights, but got layers={got}{hint}"
+        )
+    if isinstance(layers, Mapping):
+        return layers
+    # the order of a set differs from process to process
+    names = sorted(layers) if isinstance(layers, Set) else list(layers)
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise ValueError(f"layer {twice[0]!r} is named twice")
+    return dict.fromkeys(names, 1.0)
+
+
+def are_names(layers: Any) -> TypeGuard[Named]:
+    """Whether something names layers one by one, maybe none, with or without weights."""
+    is_listed = isinstance(layers, Sequence | Set | Mapping) and not isinstance(layers, str)
+    return is_listed and all(isinstance(name, str) for name in layers)
 
 
 def named_layers(model: nn.Module) -> dict[str, nn.Module]:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from lightning_mmix.core.checks import refuse_unknown, refuse_weights
+from lightning_mmix.core.layers import Named, weighed
 from lightning_mmix.core.paste import Region, Space, region
 
 Kind = Literal["mixup", "cutmix"]
@@ -94,19 +95,18 @@ class Recipe:
 
     Attributes:
         alpha: The strength of the mixing, finite and ≥ 0; 0 means no mixing.
-        layers: The weight of each layer of S, finite and ≥ 0, not all of them 0.
+        layers: The names of S, or the weight of each, finite and ≥ 0, not all of them 0.
         prob: The share of the batches that are mixed, in [0, 1].
         kind: ``"mixup"``, ``"cutmix"``, or the weight of each, finite and ≥ 0, not both 0.
         labels: ``"paired"``: the loss takes both labels, with the weights of the mix. ``"own"``:
             it takes the sample's own, and λ ~ Beta(``alpha`` + 1, ``alpha``), for each sample.
 
     Raises:
-        ValueError: If a number is out of range, a kind or the labels are unknown, or own labels
-            are asked for with CutMix.
+        ValueError: If one of them is out of range or unknown, or own labels meet CutMix.
     """
 
     alpha: float
-    layers: Mapping[str, float]
+    layers: Named
     prob: float = 1.0
     kind: Kind | Mapping[str, float] = "mixup"
     labels: Labels = "paired"
@@ -119,7 +119,7 @@ class Recipe:
         for name in self.kinds:
             refuse_unknown("kind", name, get_args(Kind))
         refuse_unknown("labels", self.labels, get_args(Labels))
-        refuse_weights("layer", self.layers)
+        refuse_weights("layer", self.weights)
         refuse_weights("kind", self.kinds)
         if self.labels == "own" and self.kinds.get("cutmix", 0) > 0:
             raise ValueError(
@@ -128,13 +128,18 @@ class Recipe:
             )
 
     @cached_property
+    def weights(self) -> Mapping[str, float]:
+        """The weight of each layer."""
+        return weighed(self.layers)
+
+    @cached_property
     def kinds(self) -> Mapping[str, float]:
         """The weight of each kind of mixing."""
         return self.kind if isinstance(self.kind, Mapping) else {str(self.kind): 1.0}
 
     @cached_property
     def _bounds(self) -> tuple["_Bounds", "_Bounds"]:
-        return _Bounds(self.kinds), _Bounds(self.layers)
+        return _Bounds(self.kinds), _Bounds(self.weights)
 
 
 def draw(

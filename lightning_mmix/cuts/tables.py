@@ -23,10 +23,10 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
     table.add_column("layer", overflow="fold")
     for name in (*(("hidden state", "depth") if sites else ()), "share of steps"):
         table.add_column(name, justify="right")
-    total = sum(recipe.layers.values())
-    for name in sites or recipe.layers:
+    total = sum(recipe.weights.values())
+    for name in sites or recipe.weights:
         known = _shape_and_depth(sites[name]) if sites else ()
-        table.add_row(name, *known, f"{recipe.prob * recipe.layers[name] / total:.0%}")
+        table.add_row(name, *known, f"{recipe.prob * recipe.weights[name] / total:.0%}")
     return table
 
 

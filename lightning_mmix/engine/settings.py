@@ -1,13 +1,12 @@
 """The settings of an engine: everything that a user decides."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
 
-from torch import nn
-
-from lightning_mmix.core.layers import INPUT, Layers
+from lightning_mmix.core.checks import shown
+from lightning_mmix.core.layers import INPUT, Layers, are_names
 from lightning_mmix.core.plan import Kind, Labels, Recipe
 from lightning_mmix.core.trees import Path
 from lightning_mmix.engine.schedule import Schedule, Scheduled
@@ -55,7 +54,7 @@ class Settings:
     def _refuse(self, name: str, expected: str, fits: Callable[[Any], bool]) -> None:
         value = getattr(self, name)
         if not fits(value) and not (value is None and name != "layers"):
-            raise ValueError(f"expected {expected} as {name}, but got {value!r}")
+            raise ValueError(f"expected {expected} as {name}, but got {shown(value)}")
 
     @property
     def schedule(self) -> Schedule:
@@ -80,8 +79,7 @@ class Settings:
 
 
 def _named(layers: Any) -> bool:
-    is_listed = isinstance(layers, Iterable) and not isinstance(layers, str | nn.Module)
-    return layers == "auto" if not is_listed else all(isinstance(name, str) for name in layers)
+    return layers == "auto" if isinstance(layers, str) else are_names(layers)
 
 
 def _several(paths: Any) -> bool:

@@ -9,6 +9,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy import integrate, stats
+from torch import nn
 
 from lightning_mmix.core.plan import Recipe, draw
 
@@ -117,6 +118,55 @@ def test_weights_that_are_all_zero_are_refused():
         ValueError, match=r"expected a layer with a weight > 0, but got \{'a': 0.0\}"
     ):
         Recipe(1, {"a": 0.0})
+
+
+@pytest.mark.parametrize("names", [["b", "a", "c"], ("b", "a", "c")])
+def test_names_alone_are_drawn_as_with_equal_weights(names):
+    weighed = Recipe(1, {"b": 1.0, "a": 1.0, "c": 1.0})
+    for i in range(50):
+        plan, expected = (
+            draw(each, 3, seed=1, batch_idx=i) for each in (Recipe(1, names), weighed)
+        )
+        assert (plan.layer, plan.lam) == (expected.layer, expected.lam)
+        assert torch.equal(plan.partner, expected.partner)
+
+
+def test_a_set_of_names_is_drawn_in_one_order_in_all_processes():
+    assert Recipe(1, {"c", "a", "b"}).weights == {"a": 1.0, "b": 1.0, "c": 1.0}
+    assert list(Recipe(1, {"c", "a", "b"}).weights) == ["a", "b", "c"]
+
+
+NAMES = r"expected a list of layer names, as \['input', 'net.layer1'\], or a mapping of names to "
+
+
+@pytest.mark.parametrize(
+    ("layers", "got"),
+    [
+        ("auto", "'auto'; only ManifoldMixup and Mixer have a model to choose by"),
+        ("net.layer1", "'net.layer1'"),
+        (None, "None"),
+        (3, "3"),
+        ([0, 1], "[0, 1]"),
+        ({0: 1.0}, "{0: 1.0}"),
+        ([], "[]"),
+        (b"net", "b'net'"),
+        (nn.Sequential(nn.Identity()), "Sequential"),
+        (nn.ModuleDict({"a": nn.Identity()}), "ModuleDict"),
+        (torch.ones(200), "float32 (200,)"),
+        (np.array(["a", "b"]), "array(['a', 'b'], dtype='<U1')"),
+        (["a", *range(99)], "list of 100 str"),
+        ((name for name in ["a"]), "generator"),
+    ],
+)
+def test_layers_that_are_no_names_are_refused(layers, got):
+    with pytest.raises(ValueError, match=f"^{NAMES}weights, but got layers=") as error:
+        Recipe(1, layers)
+    assert str(error.value).partition("layers=")[2].startswith(got)
+
+
+def test_a_layer_that_is_named_twice_is_refused():
+    with pytest.raises(ValueError, match="layer 'b' is named twice"):
+        Recipe(1, ["a", "b", "b"])
 
 
 @pytest.mark.parametrize("seed", [0, 2**53 + 1, 2**63, 2**64 - 1])

@@ -45,7 +45,11 @@ def a_layer_is_named_without_a_list():
     ManifoldMixup(layers="net.0")
 
 
-@row("expected a list of layer names, but got layers=[]", "names some")
+@row(
+    "expected a list of layer names, as ['input', 'net.layer1'], or a mapping of names to weights, "
+    "but got layers=[]",
+    "names some",
+)
 def no_layer_is_named():
     fit(Net(), ManifoldMixup(layers=[]))
 
@@ -73,6 +77,20 @@ def a_weight_is_negative():
 @row("expected a layer with a weight > 0, but got {'net.0': 0}", "gives one a weight")
 def no_layer_has_a_weight():
     ManifoldMixup(layers={"net.0": 0})
+
+
+@row(
+    "expected a list of layer names, as ['input', 'net.layer1'], or a mapping of names to weights, "
+    "but got layers='auto'; only ManifoldMixup and Mixer have a model to choose by",
+    "names some, or lets a Mixer choose",
+)
+def a_recipe_is_to_choose_its_layers():
+    Recipe(1, "auto")
+
+
+@row("layer 'a' is named twice", "names it once")
+def a_recipe_names_a_layer_twice():
+    Recipe(1, ["a", "a"])
 
 
 @row("expected prob in [0, 1], but got 2", "corrects it")

@@ -393,7 +393,7 @@ def assert_refused(message, module, *callbacks, data=None, error=ValueError):
         (["net.layer*"], r"no layer matches 'net.layer\*'; did you mean 'net"),
         (["net.0", "net.0"], "layer 'net.0' is named twice"),
         (["net.0", "net.?"], r"layer 'net.0' is named twice, the second time by 'net.\?'"),
-        ([], r"expected a list of layer names, but got layers=\[\]"),
+        ([], r"expected a list of layer names, as .* but got layers=\[\]"),
     ],
 )
 def test_layers_that_cannot_be_resolved_are_refused(layers, message):
@@ -588,6 +588,8 @@ def test_two_callbacks_in_one_trainer_are_refused():
         ({"alpha": float("nan")}, "expected a finite alpha ≥ 0, but got nan"),
         ({"layers": {"a": -1.0}}, "expected a finite weight ≥ 0 for 'a', but got -1.0"),
         ({"layers": {"a": 0.0}}, "expected a layer with a weight > 0"),
+        ({"layers": Net()}, "names to weights as layers, but got Net$"),
+        ({"layers": (name for name in ["a"])}, "as layers, but got generator$"),
         ({"seed": -1}, r"expected a whole number in \[0, 2\*\*64\) as seed, but got -1"),
     ],
 )
