@@ -86,16 +86,20 @@ class _Collected:
     def __init__(self, predictor: Predictor) -> None:
         self._predictor = predictor
         self._kept = Kept(predictor.form, predictor.ignore_index)
+        self._refused = 0.0
 
     def visit(self, batch: Any, _batch_idx: int, count: int) -> None:
-        with suppress(TypeError, ValueError):  # what is wrong, the test data will tell
+        try:
             preds, target = self._predictor(batch), self._predictor.target(batch)
             self._kept.update(preds[:count], target[:count])
+        except (TypeError, ValueError):  # what is wrong, the test data will tell
+            self._refused += 1
 
     def temperature(self, trainer: Trainer) -> Tensor | None:
-        """The temperature; None without samples, or where they have no labels."""
-        found = self._kept.fit(total_of(trainer))
-        return None if found is None else torch.tensor(found.T, dtype=torch.float64)
+        """The temperature; None without samples, or where some of them have no labels."""
+        total = total_of(trainer)
+        found, refused = self._kept.fit(total), total(torch.tensor(self._refused))
+        return None if found is None or refused else torch.tensor(found.T, dtype=torch.float64)
 
 
 class _Look:

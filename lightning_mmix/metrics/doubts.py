@@ -95,6 +95,6 @@ def _are_shares(rows: Tensor) -> bool:
     if not rows.numel() or rows.dim() < 2:
         return False
     # each of the shares is rounded, to three digits in half precision
-    slack = 5e-3 if torch.finfo(rows.dtype).bits == 16 else 1e-4
+    slack = 5e-3 if rows.dtype in (torch.float16, torch.bfloat16) else 1e-4
     wide = rows.double() if rows.device.type != "mps" else rows.float()
     return bool((wide >= 0).all() and ((wide.sum(1) - 1).abs() < slack).all())

@@ -40,7 +40,8 @@ def temperature_scaling(
         every prediction is correct.
 
     Raises:
-        ValueError: If there are no samples, a prediction is NaN, or shapes do not fit.
+        ValueError: If there are no samples, a prediction is NaN, shapes do not fit, or a label is
+            none of the C classes, nor of two where there is one score a label.
 
     Example:
         >>> logits = torch.tensor([[4.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 0.0]])

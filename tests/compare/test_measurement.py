@@ -438,6 +438,32 @@ def test_a_module_may_bring_its_data():
     assert (found["stage"], found["temperature"]) == ("test", None)
 
 
+def test_validation_data_of_which_some_have_no_labels_give_no_temperature():
+    odd = VALID[0][1].clone()
+    odd[0] = -100
+    found = measured(Measured(), Both([*VALID, (VALID[0][0], odd)]))
+    assert found["temperature"] is found["tempered"] is None
+    assert found["clean"]["samples"] == 40
+
+
+def test_one_column_of_logits_for_several_classes_is_not_measured():
+    found = measured(Column(), Both())
+    assert "temperature" not in found
+    assert found["unmeasured"].startswith(
+        "expected labels that are whole numbers in [0, 2), for one score a label, but got int64"
+    )
+
+
+class Column(Measured):
+    """A network of one score, whatever its labels are."""
+
+    def __init__(self):
+        super().__init__(lambda preds, target: preds.square().mean())
+
+    def forward(self, x):
+        return super().forward(x)[:, :1]
+
+
 class Pixels(Images):
     def test_step(self, batch, batch_idx):
         self.log("tested", F.cross_entropy(self(batch[0]), batch[1], ignore_index=255))

@@ -108,6 +108,41 @@ def test_no_samples_have_no_temperature():
         temperature_scaling(LOGITS[:0], TARGET[:0])
 
 
+COLUMN = torch.linspace(-2, 2, 6)
+THREE = torch.arange(6) % 3
+OF_TWO = r"in \[0, 2\), for one score a label, but got int64 \(6,.* from 0 to 2; .* need "
+
+
+@pytest.mark.parametrize(
+    ("preds", "target", "message"),
+    [
+        (COLUMN, THREE, OF_TWO),
+        (COLUMN[:, None], THREE, OF_TWO),
+        (COLUMN[:, None], THREE[:, None], OF_TWO),
+        (COLUMN[:, None, None], THREE[:, None], OF_TWO),
+        (torch.zeros(6, 2), THREE, r"in \[0, 2\), for predictions of 2 .* from 0 to 2"),
+        (torch.zeros(6, 4), THREE - 1, r"in \[0, 4\), for predictions of 4 .* from -1 to 1; if"),
+        (torch.zeros(6, 3), THREE + 0.5, r"in \[0, 3\), for .* but got float32 .* 0.5 to 2.5"),
+    ],
+)
+@pytest.mark.parametrize("form", FORMS)
+def test_labels_of_other_classes_than_those_of_the_logits_are_refused(preds, target, message, form):
+    scores, held = FORMS[form](preds), Kept(form)
+    for take in (
+        lambda: temperature_scaling(scores, target, form),
+        lambda: tempered(scores, target, torch.tensor(2.0), form),
+        lambda: held.update(scores, target),
+    ):
+        with pytest.raises(ValueError, match=f"expected labels that are whole numbers {message}"):
+            take()
+    assert held.fit() is None
+
+
+def test_logits_may_be_whole_numbers():
+    logits = (10 * SURE).round()
+    assert temperature_scaling(logits.long(), TARGET) == temperature_scaling(logits, TARGET)
+
+
 @pytest.mark.parametrize("void", [-100, 255, 2])
 def test_the_temperature_leaves_out_what_is_ignored(void):
     logits = LOGITS + torch.eye(4)[TARGET]

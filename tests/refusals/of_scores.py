@@ -216,6 +216,15 @@ def a_temperature_is_fitted_to_nothing():
     temperature_scaling(LOGITS[:0], Y[:0])
 
 
+@row(
+    "expected labels that are whole numbers in [0, 2), for one score a label, but got int64 (6,) "
+    "from 0 to 4; labels up to 4 need predictions of 5 classes",
+    "has the network put out a score for each class",
+)
+def a_temperature_is_fitted_to_one_column_for_several_classes():
+    temperature_scaling(LOGITS[:, :1], Y)
+
+
 @row("expected predictions to fit a temperature to, but some are NaN", "looks for their cause")
 def a_temperature_is_fitted_to_nan():
     temperature_scaling(LOGITS * torch.nan, Y)

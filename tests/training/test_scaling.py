@@ -126,6 +126,25 @@ def test_unless_asked_they_are_not():
     torch.testing.assert_close(torch.cat(one.model.seen), by_hand(one.model, TEST)[1])
 
 
+class Column(Validated):
+    """Has one score, whatever its labels are."""
+
+    def forward(self, x):
+        return self.net(x)[:, :1]
+
+    def training_step(self, batch, batch_idx):
+        return self(batch[0]).square().mean()
+
+    validation_step = training_step
+
+
+def test_one_column_of_logits_for_several_classes_is_refused():
+    scaling = TemperatureScaling()
+    with pytest.raises(ValueError, match=r"numbers in \[0, 2\), for one score a label, but got"):
+        fitted(scaling, module=Column())
+    assert scaling.temperature_ is None
+
+
 def saving(folder, **kwargs):
     return ModelCheckpoint(folder, "{step}", save_top_k=-1, **kwargs)
 
