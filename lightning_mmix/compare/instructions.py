@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from lightning.pytorch import LightningModule
 
 from lightning_mmix.core.trees import Path
+from lightning_mmix.evaluation.arguments import Numbers
 from lightning_mmix.evaluation.predictions import Predictor
-from lightning_mmix.evaluation.robustness import Numbers
 from lightning_mmix.metrics.samples import Form
 
 

@@ -2,22 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_mmix.evaluation.condition import (
-    Bounds,
-    Condition,
-    Loss,
-    expect,
-    settle,
-    to_tensor,
-    widen,
-)
+from lightning_mmix.evaluation.arguments import conform, expect
+from lightning_mmix.evaluation.condition import Bounds, Condition, Loss, settle, to_tensor, widen
 
 Norm = Literal["linf", "l2"]
 
@@ -46,7 +39,9 @@ class FGSM(Condition):
     norm: Norm = "linf"
     axis, unit = "eps", "ε"
 
+    @override
     def __post_init__(self) -> None:
+        super().__post_init__()
         Ball(self.eps, self.norm)
 
     @property
@@ -86,9 +81,11 @@ class PGD(Condition):
     random_start: bool = True
     axis, unit = "eps", "ε"
 
+    @override
     def __post_init__(self) -> None:
+        super().__post_init__()
         Ball(self.eps, self.norm)
-        expect(isinstance(self.steps, int) and self.steps >= 1, "an integer steps ≥ 1", self.steps)
+        expect(self.steps >= 1, "steps ≥ 1", self.steps)
         size = self.step_size
         expect(size is None or 0 < size < math.inf, "a finite step_size > 0 or None", size)
 
@@ -124,8 +121,8 @@ class Ball:
     norm: Norm
 
     def __post_init__(self) -> None:
+        conform(self)
         expect(0 <= self.eps < math.inf, "a finite eps ≥ 0", self.eps)
-        expect(self.norm in get_args(Norm), "the norm 'linf' or 'l2'", self.norm)
 
     def steepest(self, grad: Tensor) -> Tensor:
         """The perturbation δ in the ball with the largest ⟨δ, grad⟩; 0 where ``grad`` is 0."""

@@ -9,20 +9,26 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lightning_mmix.evaluation.arguments import Pair, conform, expect
+
 Loss = Callable[[Tensor], Tensor]
-Bounds = tuple[float, float]
+Bounds = Pair
 
 
 class Condition(ABC):
     """What is done to the inputs of a classifier before it is evaluated; never to its labels.
 
-    One of your own needs ``family``, ``axis`` and ``perturb``.
+    One of your own needs ``family``, ``axis`` and ``perturb``. The arguments of a dataclass have to
+    be of the types of its fields.
     """
 
     axis: ClassVar[str]  # the argument that is the strength
     unit: ClassVar[str] = ""  # of the strength
     images_only: ClassVar[bool] = False  # x must be images, of shape (B, C, H, W)
     _name: ClassVar[str] = "{} {:g}"
+
+    def __post_init__(self) -> None:
+        conform(self)
 
     @property
     @abstractmethod
@@ -82,13 +88,3 @@ def to_tensor(drawn: np.ndarray, like: Tensor) -> Tensor:
     """Numbers drawn by numpy, with the dtype and on the device of ``like``."""
     # cast first, for some devices have no float64
     return torch.from_numpy(drawn).to(like.dtype).to(like.device)
-
-
-def expect(is_met: bool, expected: str, got: object) -> None:
-    """Refuse an argument that is not as expected.
-
-    Raises:
-        ValueError: If the expectation is not met.
-    """
-    if not is_met:
-        raise ValueError(f"expected {expected}, but got {got!r}")

@@ -1,5 +1,6 @@
 """Robustness: one evaluation of a classifier over many conditions."""
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,13 +13,12 @@ from torch import Tensor, nn
 
 from lightning_mmix.batches.roles import num_unrepeated
 from lightning_mmix.core.trees import mapped
+from lightning_mmix.evaluation.arguments import Numbers, conform, expect, listed
 from lightning_mmix.evaluation.columns import Columns
 from lightning_mmix.evaluation.condition import Condition
 from lightning_mmix.evaluation.distortions import Rotation, Shear, Zoom
 from lightning_mmix.evaluation.predictions import Predictor, evaluating, on_device_of, predictor_of
 from lightning_mmix.evaluation.standard import Clean
-
-Numbers = float | Sequence[float]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Units:
         std: What they were divided by then.
 
     Raises:
-        ValueError: If the range is empty, or a std is not above 0.
+        ValueError: If the range is empty, a mean not finite, or a std not above 0.
     """
 
     low: float = 0.0
@@ -42,10 +42,10 @@ class Units:
     std: Numbers = 1.0
 
     def __post_init__(self) -> None:
-        if not self.low < self.high:
-            raise ValueError(f"expected a range with low < high, but got {self.low}, {self.high}")
-        if not (torch.tensor(self.std) > 0).all():
-            raise ValueError(f"expected a std > 0, but got {self.std}")
+        conform(self)
+        expect(self.low < self.high, "a range with low < high", (self.low, self.high))
+        expect(all(map(math.isfinite, listed(self.mean))), "a finite mean", self.mean)
+        expect(all(0 < each < math.inf for each in listed(self.std)), "a finite std > 0", self.std)
 
     def of_data(self, x: Tensor) -> Tensor:
         """What a network gets, in the units of the data, at least in single precision.
@@ -243,7 +243,7 @@ def _refuse_unfit(condition: Condition, x: Tensor, target: Tensor) -> None:
 
 def _like(numbers: Numbers, x: Tensor) -> Tensor:
     """Numbers that broadcast along the channels of x."""
-    values = x.new_tensor(numbers)
+    values = torch.as_tensor(numbers, dtype=x.dtype, device=x.device)
     return values.view(-1, *[1] * (x.dim() - 2)) if values.dim() else values
 
 

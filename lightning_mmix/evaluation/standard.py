@@ -8,16 +8,9 @@ import numpy as np
 from torch import Tensor
 from typing_extensions import override
 
+from lightning_mmix.evaluation.arguments import expect, expect_types, listed
 from lightning_mmix.evaluation.attacks import FGSM, PGD
-from lightning_mmix.evaluation.condition import (
-    Bounds,
-    Condition,
-    Loss,
-    expect,
-    settle,
-    to_tensor,
-    widen,
-)
+from lightning_mmix.evaluation.condition import Bounds, Condition, Loss, settle, to_tensor, widen
 from lightning_mmix.evaluation.distortions import Corruption, Kind, Rotation, Shear, Zoom
 
 
@@ -34,13 +27,16 @@ def standard_conditions(
         std: The standard deviation of the data, if outliers may make their range a wide one.
 
     Raises:
-        ValueError: If ``bounds`` are no range.
+        ValueError: If ``bounds`` are no range, or another argument is out of range.
 
     Example:
         >>> [each.name for each in standard_conditions((0, 1), images=True, fast=True)]
         ['clean', 'FGSM 0.01', 'FGSM 0.03', 'FGSM 0.1', 'rotation ±20°', 'rotation ±40°']
     """
-    low, high = bounds
+    given = {"bounds": bounds, "images": images, "fast": fast, "std": std}
+    expect_types(standard_conditions, given.items())
+    low, high = listed(bounds)
+    expect(std >= 0, "a std ≥ 0", std)
     expect(0 < high - low < math.inf, "finite bounds (low, high) with low < high", bounds)
     extent = min(high - low, 4 * std)
     if fast:
@@ -88,7 +84,9 @@ class GaussianNoise(Condition):
     std: float
     family, axis, unit = "Gaussian noise", "std", "std"
 
+    @override
     def __post_init__(self) -> None:
+        super().__post_init__()
         expect(0 <= self.std < math.inf, "a finite std ≥ 0", self.std)
 
     @override

@@ -287,13 +287,13 @@ def test_an_eps_out_of_range_is_refused(kind, eps):
 
 @pytest.mark.parametrize("kind", [FGSM, PGD])
 def test_an_unknown_norm_is_refused(kind):
-    with pytest.raises(ValueError, match="expected the norm 'linf' or 'l2', but got 'l1'"):
+    with pytest.raises(ValueError, match=r"expected norm in \('linf', 'l2'\), but got 'l1'"):
         kind(0.1, "l1")
 
 
-@pytest.mark.parametrize("steps", [0, 1.5])
+@pytest.mark.parametrize("steps", [0, -1])
 def test_steps_out_of_range_are_refused(steps):
-    with pytest.raises(ValueError, match=f"expected an integer steps ≥ 1, but got {steps}"):
+    with pytest.raises(ValueError, match=f"expected steps ≥ 1, but got {steps}"):
         PGD(0.1, steps=steps)
 
 

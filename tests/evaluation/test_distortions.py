@@ -200,8 +200,8 @@ def test_jpeg_refuses_other_than_grey_and_colour():
         (lambda: Zoom(0), "expected a finite factor > 0, but got 0"),
         (lambda: Zoom(math.inf), "expected a finite factor > 0, but got inf"),
         (lambda: Corruption("fog", 1), "expected kind in .'gaussian_blur', .*, but got 'fog'"),
-        (lambda: Corruption("jpeg", 6), "expected an integer severity from 1 to 5, but got 6"),
-        (lambda: Corruption("jpeg", 2.5), "expected an integer severity from 1 to 5, but got 2.5"),
+        (lambda: Corruption("jpeg", 6), "expected a severity from 1 to 5, but got 6"),
+        (lambda: Corruption("jpeg", 2.5), "expected a whole number as severity, but got 2.5"),
     ],
 )
 def test_arguments_out_of_range_are_refused(make_it, message):

@@ -8,6 +8,7 @@ from torch import nn
 from lightning_mmix import MixPlan
 from lightning_mmix.evaluation import (
     FGSM,
+    PGD,
     Clean,
     Corruption,
     Predictor,
@@ -16,6 +17,7 @@ from lightning_mmix.evaluation import (
     Units,
     evaluate,
     interpolate_between,
+    standard_conditions,
 )
 from lightning_mmix.metrics import (
     CalibrationError,
@@ -235,7 +237,27 @@ def a_condition_has_a_strength_out_of_range():
     FGSM(-1)
 
 
-@row("expected the norm 'linf' or 'l2', but got 'l1'", "takes one of these")
+@row("expected a number as eps, but got '0.1'", "takes the quotes off")
+def a_strength_is_a_text():
+    FGSM("0.1")
+
+
+@row("expected a whole number as severity, but got 2.5", "rounds it")
+def a_severity_lies_between_two():
+    Corruption("jpeg", 2.5)
+
+
+@row("expected a number or None as step_size, but got True", "gives a number")
+def a_step_size_is_a_bool():
+    PGD(0.1, step_size=True)
+
+
+@row("expected two numbers as bounds, but got None", "gives the range of the data")
+def the_standard_conditions_have_no_bounds():
+    standard_conditions(None, images=True)
+
+
+@row("expected norm in ('linf', 'l2'), but got 'l1'", "takes one of these")
 def an_attack_has_an_unknown_norm():
     FGSM(0.1, "l1")
 
@@ -287,12 +309,22 @@ def a_segmentation_is_rotated():
     evaluated(Rotation(20), (IMAGES, torch.ones(6, 4, 4).long()))
 
 
-@row("expected a range with low < high, but got 1, 0", "exchanges them")
+@row("expected a range with low < high, but got (1, 0)", "exchanges them")
 def the_data_have_no_range():
     Units(1, 0)
 
 
-@row("expected a std > 0, but got 0", "corrects it")
+@row("expected a number or a list of numbers as mean, but got None", "leaves it out, or gives it")
+def the_data_have_none_for_a_mean():
+    Units(mean=None)
+
+
+@row("expected a finite mean, but got nan", "looks for its cause")
+def the_data_have_no_mean():
+    Units(mean=float("nan"))
+
+
+@row("expected a finite std > 0, but got 0", "corrects it")
 def the_data_have_no_deviation():
     Units(std=0)
 
