@@ -8,7 +8,8 @@ try:
     import matplotlib as _  # noqa: F401
 except ModuleNotFoundError as error:
     raise ImportError(
-        "matplotlib is needed for pictures: pip install 'lightning-mmix[report]'"
+        "matplotlib is needed for pictures: pip install 'lightning-mmix[report]', or pip install "
+        "'.[report]' in a clone"
     ) from error
 
 from lightning_mmix.plots.curves import Curve, robustness_curves
