@@ -54,6 +54,13 @@ def test_it_is_short(row):
     assert not row.says.endswith(".")
 
 
+@pytest.mark.parametrize("row", TABLE, ids=[row.when for row in TABLE])
+def test_what_it_quotes_is_told_once(row):
+    for said in heard(row)[0]:
+        cause = said.__cause__ or (None if said.__suppress_context__ else said.__context__)
+        assert cause is None or str(cause).partition("\n")[0] not in str(said)
+
+
 def raised(path):
     """The statements of a module that raise something new."""
     for node in ast.walk(ast.parse(path.read_text())):

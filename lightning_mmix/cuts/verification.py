@@ -8,13 +8,13 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from lightning_mmix.core.checks import first_line
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.core.trees import Path, describe, tensors
 from lightning_mmix.cuts.calls import ROWS, Call, Inputs, NoForwardError, calls
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.rows import few_rows
 from lightning_mmix.cuts.sites import NOT_FIRST, TURN_BATCH, Site, choose, nearest_cuts, neighbours
-from lightning_mmix.pairing.refusals import first_line
 
 _OF_TARGET = "depends on the target"
 _ADVICE = {

@@ -180,7 +180,7 @@ def _told_by_the_first(
         listed = ", ".join(f'"{name}"' for name in examples(model))
         raise ValueError(
             f'layers="auto" can\'t choose, since {error}; name the layers, as in layers=[{listed}]'
-        ) from error
+        ) from None
     with host.running():
         names = None
         if probe is not None and host.rank == 0:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lightning_mmix.batches.roles import find_input, find_targets
+from lightning_mmix.core.checks import told_of
 from lightning_mmix.core.trees import (
     Path,
     describe,
@@ -20,7 +21,6 @@ from lightning_mmix.core.trees import (
 from lightning_mmix.cuts.calls import NoForwardError, call, ways
 from lightning_mmix.metrics.samples import Form, counted, fitted, refuse_no_labels, samples
 from lightning_mmix.metrics.scores import Tally
-from lightning_mmix.pairing.refusals import told_of
 
 
 class Predictor:
@@ -126,7 +126,7 @@ class Predictor:
         raise NoForwardError(
             f"the forward pass of {type(self.model).__name__} makes no predictions of the batch, "
             f"{describe(batch)} ({told_of(problems[0])})"
-        ) from problems[0]
+        )
 
     def _fitting(self, output: Any, target: Tensor) -> Tensor:
         """The predictions in an output, with the dimensions of the labels as they are given on."""

@@ -7,6 +7,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import PackedSequence
 
+from lightning_mmix.core.checks import first_line
 from lightning_mmix.core.layers import takes_hooks
 from lightning_mmix.core.trees import describe, entries, first_size, tensors
 from lightning_mmix.pairing.arguments import are_floating, paired_in
@@ -106,13 +107,7 @@ def on_partners(func: Function, args: Any, kwargs: Any) -> Any:
             f"{func.__name__.strip('_')} at {current_place()} fails for the partner's label, for "
             f"which the loss is computed as well ({first_line(error)}): it takes a size or number "
             f"that was read from the sample's own label; keep that a tensor, or use {_OTHERWISE}"
-        ) from error
-
-
-def first_line(error: Exception) -> str:
-    """What an error of somebody else's says, in short."""
-    line = str(error).partition("\n")[0]
-    return f"{type(error).__name__}: {line if len(line) <= 100 else line[:97] + '...'}"
+        ) from None
 
 
 def refuse_target(target: torch.Tensor, value: torch.Tensor | None = None) -> None:
@@ -136,11 +131,6 @@ def refuse_target(target: torch.Tensor, value: torch.Tensor | None = None) -> No
             f"expected a dense target, but got {describe(target)}; make it one in the collate "
             f"function or in on_after_batch_transfer: {dense}"
         )
-
-
-def told_of(error: Exception) -> str:
-    """An error in our own words, or in the first of somebody else's."""
-    return str(error) if isinstance(error, ValueError) else first_line(error)
 
 
 def no_hidden_state(name: str, output: Any, size: int) -> ValueError:

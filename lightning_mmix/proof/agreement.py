@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from lightning_mmix.pairing.refusals import told_of
+from lightning_mmix.core.checks import told_of
 from lightning_mmix.proof.naive import Trial, Watching
 from lightning_mmix.watch.notes import Notes
 

@@ -10,6 +10,7 @@ from lightning.pytorch.utilities import rank_zero_warn
 from torch import Tensor, nn
 from typing_extensions import override
 
+from lightning_mmix.core.checks import first_line
 from lightning_mmix.core.plan import Recipe
 from lightning_mmix.core.trees import Path, entries, tensors
 from lightning_mmix.cuts.calls import NoForwardError, few_then_all
@@ -18,7 +19,6 @@ from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.tables import layer_table, rendered
 from lightning_mmix.cuts.verification import probe_on, probed
 from lightning_mmix.engine.host import SHARDED, Host, Run
-from lightning_mmix.pairing.refusals import first_line
 from lightning_mmix.training.trials import mixes_loss_itself, step_of, unheard, unlogged
 
 _SHARDED = (FSDPStrategy, ModelParallelStrategy, DeepSpeedStrategy)
@@ -120,7 +120,7 @@ class TrainerHost(Host):
                 f"{error}, and its training step can't be run as a test, since it uses manual "
                 "optimization (automatic_optimization=False); losses without labels, as a GAN's, "
                 "can't be mixed"
-            ) from error
+            ) from None
         problems: list[Exception] = []
         some = few_then_all(self._unheard_step(), (batch,), batch, targets, path)
         probe = probed(self._module, some, problems)
@@ -128,7 +128,7 @@ class TrainerHost(Host):
             told = first_line(problems[-1])
             raise NoForwardError(
                 f"{error}, and its training step can't be tested ({told})"
-            ) from error
+            ) from None
         return probe
 
     def _unheard_step(self) -> Callable[[Any], Any]:

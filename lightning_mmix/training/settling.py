@@ -8,13 +8,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from lightning_mmix.batches.roles import first_loader, num_unrepeated
+from lightning_mmix.core.checks import told_of
 from lightning_mmix.cuts.snapshot import same_randomness
 from lightning_mmix.engine.engine import Engine
 from lightning_mmix.engine.settings import Settings
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.doubts import likely_form
 from lightning_mmix.metrics.scores import Tally
-from lightning_mmix.pairing.refusals import told_of
 from lightning_mmix.training.host import TrainerHost
 from lightning_mmix.training.progress import share_done
 
@@ -79,7 +79,7 @@ class Settling(Callback):
         except Exception as error:
             raise ValueError(
                 f"settle needs the predictions of a classifier ({told_of(error)}); {_NAME}"
-            ) from error
+            ) from None
 
     @override
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:

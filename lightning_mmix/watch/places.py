@@ -10,10 +10,11 @@ from typing import Any
 from torch import nn
 from torchmetrics import Metric
 
+from lightning_mmix.core.checks import LIBRARIES, library_of
+
 # all metrics are updated by way of one function of torchmetrics'
 _UPDATES = [each for each in Metric._wrap_update.__code__.co_consts if isinstance(each, CodeType)]
 _NEAR = 16  # frames
-_LIBRARIES = {"lightning_mmix", "torch", "torchmetrics", "lightning", "pytorch_lightning", "numpy"}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Place:
 def current_place() -> Place:
     """The innermost line that is neither ours nor torch's or its kin's."""
     frames = list(_frames())
-    users = (frame for frame in frames if _library(frame) not in _LIBRARIES)
+    users = (frame for frame in frames if library_of(frame) not in LIBRARIES)
     frame = next(users, frames[0])
     return Place(frame.f_code.co_filename, frame.f_lineno)
 
@@ -77,10 +78,6 @@ def _frames() -> Iterator[FrameType]:
     while frame is not None:
         yield frame
         frame = frame.f_back
-
-
-def _library(frame: FrameType) -> str:
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def _has_parameters(module: Any) -> bool:

@@ -249,8 +249,8 @@ class Fails(Net):
 
 @row(
     "layers=\"auto\" can't choose, since the forward pass of Fails can't be tested with the batch, "
-    "list(0: float32 (6, 4), 1: int64 (6,)) (RuntimeError: not now), and its training step can't "
-    "be tested (KeyError: 'not yet'); name the layers, as in layers=[\"net\"]",
+    "list(0: float32 (6, 4), 1: int64 (6,)) (RuntimeError at {line}: not now), and its training "
+    "step can't be tested (KeyError at {line}: 'not yet'); name the layers, as in layers=[\"net\"]",
     "names layers",
 )
 def nothing_can_be_run_beside_the_training():
@@ -260,8 +260,8 @@ def nothing_can_be_run_beside_the_training():
 @row(
     "it can't be tested if all of the signal passes through 'net.0', since the forward pass of "
     "Fails can't be tested with the batch, list(0: float32 (6, 4), 1: int64 (6,)) "
-    "(RuntimeError: not now), and its training step can't be tested (KeyError: 'not yet'); they"
-    " are mixed all the same, and verify=False hides this warning",
+    "(RuntimeError at {line}: not now), and its training step can't be tested (KeyError at {line}: "
+    "'not yet'); they are mixed all the same, and verify=False hides this warning",
     "checks the layer by `lightning-mmix check`, or sets verify=False",
     UserWarning,
 )

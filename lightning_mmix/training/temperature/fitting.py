@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn.parameter import is_lazy
 
 from lightning_mmix.batches.roles import first_loader, num_unrepeated
+from lightning_mmix.core.checks import told_of
 from lightning_mmix.cuts.snapshot import same_randomness
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.doubts import are_log_probabilities, look
 from lightning_mmix.metrics.samples import is_binary
 from lightning_mmix.metrics.temperature import Kept, Temperature
-from lightning_mmix.pairing.refusals import told_of
 from lightning_mmix.training.host import TrainerHost
 from lightning_mmix.training.temperature.dividing import Place
 from lightning_mmix.training.visits import total_of
@@ -80,7 +80,7 @@ class Fitting:
                         f"a temperature is fitted to the predictions of a classifier and their "
                         f"labels ({self.problem}); say where they are by form, target, input, "
                         "output and ignore_index, or leave TemperatureScaling out"
-                    ) from error
+                    ) from None
 
     def temperature(self) -> Temperature | None:
         """What fits all of them; all processes have to call this together."""
