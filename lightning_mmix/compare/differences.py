@@ -7,6 +7,8 @@ from typing import Literal
 
 Verdict = Literal["better", "worse", "no difference"]
 
+_ROUNDING = 1e-6  # of a score in single precision, and some more
+
 
 @dataclass(frozen=True)
 class Difference:
@@ -66,6 +68,8 @@ def paired_difference(
     if pairs == 1:
         return Difference(differences[0], float("inf"), 1)
     mean, deviation = mean_and_deviation(differences)
+    if deviation < _ROUNDING * max(map(abs, (*values, *base))):
+        deviation = 0.0  # a width of rounding errors would make any difference a clear one
     factor = float(t.ppf((1 + confidence) / 2, pairs - 1))
     return Difference(mean, factor * deviation / sqrt(pairs), pairs)
 

@@ -1,6 +1,7 @@
 import math
 
 import pytest
+import torch
 from scipy import stats
 
 from lightning_mmix.compare.differences import Difference, paired_difference
@@ -60,6 +61,14 @@ def test_runs_that_are_equal_do_not_differ_and_a_constant_difference_is_clear():
     assert paired_difference(BASE, BASE) == Difference(0, 0, 5)
     assert not paired_difference(BASE, BASE).is_clear
     assert paired_difference([2.0, 3.0, 4.0], [1.0, 2.0, 3.0]) == Difference(1, 0, 3)
+
+
+def test_a_spread_of_rounding_errors_makes_no_difference_a_clear_one():
+    single = [0.76, 0.78, 0.75], [0.74, 0.76, 0.73]  # accuracies, which are counted in float32
+    values, base = (torch.tensor(each).tolist() for each in single)
+    found = paired_difference(values, base)
+    assert (found.half_width, found.is_clear) == (0, False)
+    assert found.mean == pytest.approx(0.02)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
