@@ -19,7 +19,8 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
         found: What was found in the batch.
     """
     title = f"Manifold Mixup, alpha = {recipe.alpha:g}"
-    table = Table(title=title, caption=found or None, min_width=len(title) + 4)
+    width = max(len(title) + 4, len(found))  # each on one line, where there is room for it
+    table = Table(title=title, caption=found or None, min_width=width)
     table.add_column("layer", overflow="fold")
     for name in (*(("hidden state", "depth") if sites else ()), "share of steps"):
         table.add_column(name, justify="right")
@@ -39,7 +40,9 @@ def cut_table(sites: Mapping[str, Site], chosen: Collection[str] = ()) -> Table:
     """
     cuts = sum(site.is_cut is True for site in sites.values())
     caption = f"{cuts} of {len(sites)} can be mixed; depth is the share of the work done"
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption)
+    table = Table(
+        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption, min_width=len(caption)
+    )
     table.add_column("layer", overflow="fold")
     table.add_column("type", overflow="fold")
     for name in ("hidden state", "depth"):

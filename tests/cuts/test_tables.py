@@ -42,6 +42,12 @@ def test_of_layers_that_were_not_verified_only_the_shares_are_shown():
     )
 
 
+def test_what_was_found_in_a_batch_stays_on_one_line():
+    found = "target: 1; input: 0; mixed until 50% of the training"
+    shown = rendered(layer_table(Recipe(2.0, {"input": 1.0}), {}, found)).splitlines()
+    assert (shown[-1], len(shown[1])) == (found, len(found))
+
+
 def test_batches_that_are_left_alone_count_as_none_of_the_shares():
     shown = rendered(layer_table(Recipe(2.0, {"input": 1.0, "net": 3.0}, prob=0.5), {}))
     assert [row.split()[-2] for row in shown.splitlines()[4:6]] == ["12%", "38%"]
@@ -65,3 +71,8 @@ def test_the_sites_of_a_network_are_shown_with_reasons():
         "head          Linear          (B, 10)    100%   yes\n"
         " 3 of 5 can be mixed; depth is the share of the work done"
     )
+
+
+def test_a_caption_that_is_wider_than_the_table_stays_on_one_line():
+    shown = rendered(cut_table({"input": Site("input", "", (3,), 0.0)})).splitlines()
+    assert shown[-1] == "1 of 1 can be mixed; depth is the share of the work done"
