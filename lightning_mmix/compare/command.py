@@ -171,16 +171,13 @@ def show(results: "Results", console: Console) -> None:
         results: Of two or more ways to train.
         console: Where to.
     """
-    from lightning_mmix.compare.findings import findings, table  # noqa: PLC0415 - brings torch
-    from lightning_mmix.compare.score_tables import score_table, score_tables  # noqa: PLC0415
+    from lightning_mmix.compare.score_tables import score_tables  # noqa: PLC0415 - brings torch
+    from lightning_mmix.compare.summary import summary  # noqa: PLC0415
 
-    if all("clean" in run for runs in results.values() for run in runs):
-        for each in score_tables(results):
-            console.print(each, "")
-        for line in findings(results, brief=True):
-            console.print(f"· {line}", highlight=False)
-    else:
-        console.print(score_table(table(results, lambda run: run["own"]), "What the module logs"))
+    for each in score_tables(results):
+        console.print(each, "")
+    for line in summary(results):
+        console.print(f"· {line}", highlight=False, markup=False)
 
 
 def _about(command: str, results: "Results") -> Mapping[str, str]:

@@ -1,8 +1,8 @@
 """Differences between two ways to train, run for run, and what can be said of them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import nan, sqrt
+from math import floor, isfinite, log10, nan, sqrt
 from typing import Literal
 
 Verdict = Literal["better", "worse", "no difference"]
@@ -87,3 +87,16 @@ def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
     if len(values) == 1:
         return mean, nan
     return mean, sqrt(sum((each - mean) * (each - mean) for each in values) / (len(values) - 1))
+
+
+def digits_for(values: Iterable[float]) -> int:
+    """How many digits behind the point show values: two above 1, three from 0.01 on, or more.
+
+    Example:
+        >>> [digits_for([value]) for value in (12.0, 0.5, 0.0012)]
+        [2, 3, 5]
+    """
+    largest = max((abs(value) for value in values if isfinite(value)), default=0.0)
+    if largest > 1:
+        return 2
+    return 3 if largest >= 0.01 or not largest else 2 - floor(log10(largest))

@@ -1,37 +1,47 @@
-"""Tables of scores: values in, a rich Table out."""
+"""Tables of scores: values in, a rich Table out, or lines of Markdown."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lightning_mmix.compare.differences import mean_and_deviation, paired_difference
+from lightning_mmix.compare.differences import digits_for, mean_and_deviation, paired_difference
 from lightning_mmix.compare.findings import (
+    LOGGED_KIND,
     Results,
+    Score,
     clean_scores,
     noise_scores,
     table,
     tempered_scores,
+    why_unmeasured,
 )
+
+Scores = Mapping[str, Mapping[str, Sequence[float]]]  # way to train → score → a value a run
+
+_WIDTH = 80  # of a terminal
+_MOST_COLUMNS = 4  # that it has room for
 
 
 def score_tables(results: Results) -> list[Table]:
-    """The scores as trained, at the temperature, and under conditions, as far as there are any."""
+    """The scores as trained, at the temperature, and under conditions, as far as there are any.
+
+    Of modules that are no classifiers, what they log.
+    """
     seeds = len(next(iter(results.values())))
-    kinds = [
+    kinds: list[tuple[str, Score]] = [
         (f"Test scores, mean ± std over {seeds} seeds", clean_scores),
         ("The same at the temperature T, fitted on validation data", tempered_scores),
         ("Accuracy %, the weakest noise and attacks", noise_scores),
     ]
-    found = [(title, table(results, score)) for title, score in kinds]
-    shown = [(title, scores) for title, scores in found if any(scores.values())]
-    last = len(shown) - 1
-    return [score_table(s, title, explains=i == last) for i, (title, s) in enumerate(shown)]
+    if why_unmeasured(results):
+        kinds = [(f"What the module logs, mean ± std over {seeds} seeds", LOGGED_KIND.score)]
+    found = [(title, part) for title, score in kinds for part in _parts(table(results, score))]
+    last = len(found) - 1
+    return [score_table(s, title, explains=i == last) for i, (title, s) in enumerate(found)]
 
 
-def score_table(
-    scores: Mapping[str, Mapping[str, Sequence[float]]], title: str = "", *, explains: bool = True
-) -> Table:
+def score_table(scores: Scores, title: str = "", *, explains: bool = True) -> Table:
     """Scores of several ways to train, and what each differs by from the first.
 
     Args:
@@ -44,28 +54,65 @@ def score_table(
         A row a way: mean ± standard deviation over runs; and a row a difference: its mean ± half
         of its 95 % confidence interval. A column a score.
     """
-    (base, first), *others = scores.items()
-    caption = f"Δ: minus {base}, ± half of its 95 % interval" if explains else None
+    base, *others = scores
+    caption = f"Δ: minus {base}, ± half of its 95 % interval" if explains else ""
     shown = Table(
-        "", title=title, caption=caption, box=SIMPLE_HEAD, show_edge=False, pad_edge=False
+        title=title,
+        caption=caption or None,
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+        min_width=max(len(title), len(caption)),  # each on one line, where there is room for it
     )
-    # percentages to two digits, what lies within [0, 1] to three
-    digits = {name: 2 if max(runs) > 1 else 3 for name, runs in first.items()}
-    for name in first:
-        shown.add_column(name, justify="right", no_wrap=True)
-    for arm, each in scores.items():
-        shown.add_row(arm, *(spread(each[name], digits[name]) for name in first))
-    shown.add_section()
-    for arm, each in others:
-        cells = []
-        for name in first:
-            found = paired_difference(each[name], first[name])
-            cells.append(f"{found.mean:+.{digits[name]}f} ± {found.half_width:.{digits[name]}f}")
-        shown.add_row(f"Δ {arm}", *cells)
+    columns = {name: _column(scores, name) for name in scores[base]}
+    labels = [*scores, *(f"Δ {arm}" for arm in others)]
+    # what does not fit wraps between words, labels first: a number that is cut is another number
+    room = _WIDTH - sum(3 + max(map(len, (name, *cells))) for name, cells in columns.items())
+    least = _longest_word(labels)
+    shown.add_column("", min_width=least, max_width=max(room, least))
+    for name, cells in columns.items():
+        shown.add_column(name, justify="right", min_width=_longest_word(cells), overflow="fold")
+    for i, row in enumerate(zip(labels, *columns.values(), strict=True)):
+        shown.add_row(*row, end_section=i == len(others))
     return shown
+
+
+def markdown_table(scores: Scores) -> list[str]:
+    """The same in Markdown: a row a score, and a column a way and a difference."""
+    base, *others = scores
+    header = ["", *scores, *(f"Δ {arm}" for arm in others)]
+    rows = [[name, *_column(scores, name)] for name in scores[base]]
+    lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
+    return [f"| {' | '.join(cells)} |" for cells in lines]
 
 
 def spread(values: Sequence[float], digits: int) -> str:
     """The mean of values ± their standard deviation, if there are several."""
     mean, deviation = mean_and_deviation(values)
     return f"{mean:.{digits}f}" + f" ± {deviation:.{digits}f}" * (len(values) > 1)
+
+
+def _column(scores: Scores, name: str) -> list[str]:
+    """A score of each way, and its differences from the first way."""
+    base, *others = (each[name] for each in scores.values())
+    places = digits_for(base)
+    differences = [paired_difference(values, base) for values in others]
+    return [
+        *(spread(values, places) for values in (base, *others)),
+        *(
+            f"{found.mean:+.{places}f}" + f" ± {found.half_width:.{places}f}" * (found.pairs > 1)
+            for found in differences
+        ),
+    ]
+
+
+def _parts(scores: Scores) -> Iterator[Scores]:
+    """The scores, a few at a time."""
+    names = list(next(iter(scores.values())))
+    for start in range(0, len(names), _MOST_COLUMNS):
+        few = names[start : start + _MOST_COLUMNS]
+        yield {arm: {name: each[name] for name in few} for arm, each in scores.items()}
+
+
+def _longest_word(texts: Sequence[str]) -> int:
+    return max(len(word) for text in texts for word in text.split())

@@ -291,7 +291,8 @@ def scored(accuracy, temperature=None, conditions=()):
     scores = {"accuracy": accuracy, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04}
     at_t = None if temperature is None else {**scores, "nll": 0.2, "ece": 0.02, "brier": 0.1}
     rows = [{"family": f, "strength": s, "accuracy": value} for f, s, value in conditions]
-    return {"clean": scores, "temperature": temperature, "tempered": at_t, "conditions": rows}
+    clean = {"clean": scores, "temperature": temperature, "tempered": at_t, "conditions": rows}
+    return {**clean, "spectrum": {}, "own": {}}
 
 
 def shown(capsys, results):

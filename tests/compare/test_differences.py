@@ -4,7 +4,7 @@ import pytest
 import torch
 from scipy import stats
 
-from lightning_mmix.compare.differences import Difference, paired_difference
+from lightning_mmix.compare.differences import Difference, digits_for, paired_difference
 
 VALUES, BASE = [0.93, 0.951, 0.947, 0.92, 0.96], [0.91, 0.924, 0.93, 0.925, 0.931]
 DIFFERENCES = [a - b for a, b in zip(VALUES, BASE, strict=True)]
@@ -69,6 +69,14 @@ def test_a_spread_of_rounding_errors_makes_no_difference_a_clear_one():
     found = paired_difference(values, base)
     assert (found.half_width, found.is_clear) == (0, False)
     assert found.mean == pytest.approx(0.02)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [([91.5, 0.1], 2), ([0.4, math.nan], 3), ([-0.01], 3), ([0.0], 3), ([0.004, -0.002], 5)],
+)
+def test_so_many_digits_show_a_value(values, expected):
+    assert digits_for(values) == expected
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])

@@ -16,7 +16,7 @@ from lightning_mmix.compare.findings import (
 CLEAN = {"accuracy": 0.9, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04, "smece": 0.06}
 
 
-def run(temperature=1.5, conditions=(), spectrum=None, **clean):
+def run(temperature=1.5, conditions=(), spectrum=None, own=None, **clean):
     """A run, as far as findings look at it."""
     rows = [{"family": "clean", "accuracy": 0.9}, *conditions]
     scores = {**CLEAN, **clean}
@@ -27,6 +27,7 @@ def run(temperature=1.5, conditions=(), spectrum=None, **clean):
         "tempered": None if temperature is None else at_t,
         "conditions": rows,
         "spectrum": spectrum or {},
+        "own": own or {},
     }
 
 
@@ -153,7 +154,7 @@ def test_a_spectrum_is_larger_or_smaller_but_never_better():
     assert "net.1 effective rank is smaller" in found[-1]
     assert "no difference in net.1 largest shown with 3 seeds, +0.000" in found[-3]
     turned = findings({"plain": spread(1, 1), "mixed": spread(2, 2.001)})
-    assert "net.1 rest is larger, +1.000" in turned[-2]
+    assert "net.1 rest is larger, +1.00 (95 % interval +0.99 to +1.01)" in turned[-2]
 
 
 def test_equal_differences_have_no_width_to_judge_by():
@@ -166,32 +167,46 @@ def labels(found):
 
 
 FULL = {
-    arm: [run(conditions=[{"family": "zoom", "accuracy": 0.5}], spectrum={"net": [[2.0, 1.0]]})]
+    arm: [
+        run(
+            conditions=[{"family": "zoom", "accuracy": 0.5}],
+            spectrum={"net": [[2.0, 1.0]]},
+            own={"loss": 3.0},
+        )
+    ]
     for arm in ("plain", "mixup", "manifold")
 }
-CLEAN_LABELS = [
-    "accuracy", "NLL", "ECE", "Brier", "smECE",
-    "NLL at T", "ECE at T", "Brier at T", "smECE at T",
-]  # fmt: skip
-ALL_LABELS = [
-    *CLEAN_LABELS, "accuracy under zoom", "net largest", "net rest", "net effective rank",
-]  # fmt: skip
+KINDS = [
+    ["accuracy", "NLL", "ECE", "Brier", "smECE"],
+    ["NLL at T", "ECE at T", "Brier at T", "smECE at T"],
+    ["accuracy under zoom"],
+    ["net largest", "net rest", "net effective rank"],
+    ["loss"],
+]
 
 
-@pytest.mark.parametrize(
-    ("brief", "pairs", "names"),
-    [
-        (True, ["mixup against plain", "manifold against plain"], CLEAN_LABELS),
-        (
-            False,
-            ["mixup against plain", "manifold against plain", "manifold against mixup"],
-            ALL_LABELS,
-        ),
-    ],
-)
-def test_every_way_is_held_against_the_first_and_the_third_against_the_second(brief, pairs, names):
-    expected = [f"{pair}: {name}" for pair in pairs for name in names]
-    assert labels(findings(FULL, brief=brief)) == expected
+def test_every_way_is_held_against_the_first_and_the_third_against_the_second():
+    pairs = ["mixup against plain", "manifold against plain", "manifold against mixup"]
+    expected = [f"{pair}: {name}" for kind in KINDS for pair in pairs for name in kind]
+    assert labels(findings(FULL)) == expected
+
+
+def test_what_a_module_logs_is_larger_or_smaller_with_as_many_digits_as_tell():
+    def logged(*values):
+        return [run(own={"loss": value}, temperature=None) for value in values]
+
+    found = findings({"plain": logged(5, 5, 5), "mixed": logged(5.0029, 5.003, 5.0031)})
+    assert found[-1] == (
+        "mixed against plain: loss is larger, +0.00300 (95 % interval +0.00275 to +0.00325)."
+    )
+
+
+def test_of_what_is_no_classifier_there_are_findings_of_what_it_logs():
+    bare = [{"own": {"loss": 1.0}, "unmeasured": "targets are no labels"}] * 2
+    assert findings({"plain": bare, "mixed": bare}) == [
+        "mixed against plain: no difference in loss shown with 2 seeds, "
+        "+0.000 (the same with every seed)."
+    ]
 
 
 def test_one_way_alone_is_held_against_nothing():

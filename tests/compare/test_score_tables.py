@@ -2,11 +2,11 @@ from io import StringIO
 
 from rich.console import Console
 
-from lightning_mmix.compare.score_tables import score_table
+from lightning_mmix.compare.score_tables import markdown_table, score_table, score_tables
 
 
-def rendered(table):
-    console = Console(width=80, file=StringIO(), legacy_windows=False)
+def rendered(table, width=80):
+    console = Console(width=width, file=StringIO(), legacy_windows=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
 
@@ -38,3 +38,45 @@ def test_several_tables_need_one_line_that_explains_them():
         "\n"
         "Δ b   -0.85 ± 1.27"
     )
+
+
+WIDE = {
+    "no mixing": {name: [91.53, 91.55] for name in ("accuracy %", "NLL", "ECE %", "Brier")},
+    "manifold mixup": {name: [0.53, 91.55] for name in ("accuracy %", "NLL", "ECE %", "Brier")},
+}
+
+
+def test_labels_give_way_before_numbers_wrap():
+    table = rendered(score_table(WIDE))
+    assert "      -45.50 ± 578.13   -45.50 ± 578.13" in table
+    assert max(map(len, table.splitlines())) <= 80
+
+
+def test_in_a_narrow_terminal_nothing_is_cut_and_captions_wrap_between_words():
+    table = rendered(score_table(WIDE, "Scores"), 60)
+    assert "…" not in table
+    assert "Δ            -45.50 ±     -45.50 ±     -45.50 ±     -45.50 ±\n" in table
+    assert table.splitlines()[-1].strip() == "Δ: minus no mixing, ± half of its 95 % interval"
+
+
+def test_a_caption_that_is_wider_than_the_table_stays_on_one_line():
+    scores = {"a": {"loss": [1.5, 1.7]}, "b": {"loss": [0.75, 0.75]}}
+    last = rendered(score_table(scores)).splitlines()[-1]
+    assert last == "Δ: minus a, ± half of its 95 % interval"
+
+
+def test_of_one_run_there_is_a_difference_without_a_width():
+    assert markdown_table({"a": {"T": [1.5]}, "b": {"T": [0.75]}}) == [
+        "|  | a | b | Δ b |",
+        "| --- | --: | --: | --: |",
+        "| T | 1.50 | 0.75 | -0.75 |",
+    ]
+
+
+def test_what_a_module_logs_is_shown_four_at_a_time():
+    own = {f"test/{i}": float(i) for i in range(6)}
+    runs = [{"own": own, "unmeasured": "targets are no labels"}] * 2
+    tables = score_tables({"a": runs, "b": runs})
+    assert [len(table.columns) for table in tables] == [5, 3]
+    assert [bool(table.caption) for table in tables] == [False, True]
+    assert tables[0].title == "What the module logs, mean ± std over 2 seeds"
