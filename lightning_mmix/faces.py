@@ -23,7 +23,7 @@ def face(
 
     def look(name: str) -> Any:
         if name in names:
-            # before rich.progress, after which typing's cache would have a Trainer read one batch
+            # before rich.console, after which typing's cache would have a Trainer read one batch
             # as all of them
             import_module("lightning.pytorch")
             for module in modules:

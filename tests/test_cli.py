@@ -140,16 +140,17 @@ def test_the_defaults_of_the_classifier_go_round(tmp_path, capsys):
 
 def test_one_batch_is_not_all_of_them():
     code = (
-        "import lightning_mmix, inspect, lightning.pytorch as L;"
+        "import inspect; from lightning_mmix import mix; import lightning.pytorch as L;"
         "print(inspect.signature(L.Trainer).parameters['limit_train_batches'].annotation)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.startswith("typing.Union[int, float")
 
 
-def test_nor_after_what_shows_progress():
+@pytest.mark.parametrize("package", ["cli", "compare", "engine", "evaluation", "training"])
+def test_nor_is_it_behind_any_package(package):
     code = (
-        "import lightning_mmix.evaluation, inspect, lightning.pytorch as L;"
+        f"import lightning_mmix.{package}, inspect, lightning.pytorch as L;"
         "print(inspect.signature(L.Trainer).parameters['limit_train_batches'].annotation)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

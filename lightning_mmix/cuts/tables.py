@@ -3,7 +3,6 @@
 from collections.abc import Collection, Mapping
 
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
 from lightning_mmix.core.plan import Recipe
@@ -57,6 +56,8 @@ def cut_table(sites: Mapping[str, Site], chosen: Collection[str] = ()) -> Table:
 
 def rendered(table: Table) -> str:
     """A table as text, as wide and as coloured as the terminal."""
+    from rich.console import Console  # noqa: PLC0415 - after Lightning, see faces.py
+
     console = Console()
     with console.capture() as captured:
         console.print(table)

@@ -202,8 +202,7 @@ def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but thr
         A row a condition, in their order.
 
     Raises:
-        ValueError: If the network makes no predictions of a batch, inputs lie outside of the
-            range, or a condition does not fit them.
+        ValueError: If a batch gets no predictions, or its inputs fit no range or condition.
 
     Example:
         >>> from lightning_mmix.evaluation import FGSM, Clean, evaluate
@@ -212,10 +211,10 @@ def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but thr
         >>> [(row.condition, row.accuracy) for row in rows]
         [('clean', 1.0), ('FGSM 0.15', 0.5)]
     """
-    predictor = predictor_of(model, ignore_index)
-    evaluation = Evaluation(predictor, conditions, units=units, seed=seed)
     from rich.progress import track  # noqa: PLC0415 - after Lightning, see faces.py
 
+    predictor = predictor_of(model, ignore_index)
+    evaluation = Evaluation(predictor, conditions, units=units, seed=seed)
     batches = track(loader, "evaluating", transient=True, disable=not progress or _rank() > 0)
     # a DataLoader draws from the global generator whenever it begins
     with evaluating(predictor.model), torch.random.fork_rng([]):
