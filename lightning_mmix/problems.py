@@ -21,8 +21,11 @@ SHOW = "LIGHTNING_MMIX_TRACEBACK"  # set, in the environment, it shows traceback
 
 _MOST = 400  # characters of a line
 _OURS = str(Path(__file__).parent)
-_LIBRARIES = tuple(
-    {*site.getsitepackages(), site.getusersitepackages(), *sysconfig.get_paths().values()}
+_LIBRARIES = (
+    *site.getsitepackages(),
+    site.getusersitepackages(),
+    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
+    sysconfig.get_path("scripts"),
 )
 _UNION = "Does not validate against any of the Union subtypes"
 # what says only that a value is not of the kind that was not meant
@@ -34,17 +37,30 @@ _EMPTY = re.compile(
 Options = Mapping[str, Iterable[str]]
 
 
+class RemoteTraceback(Exception):  # noqa: N818 - it shows an error of another process
+    """The cause of an error that is told of another process.
+
+    Args:
+        text: The traceback of that process.
+        is_meant: Whether it was raised for the user to read.
+    """
+
+    def __init__(self, text: str, *, is_meant: bool) -> None:
+        super().__init__(f"\n{text}")
+        self.is_meant = is_meant
+
+
 @contextmanager
-def told(command: str, options: Options | None = None) -> Iterator[None]:
+def told(command: str, options: Options | None = None, *, shows: bool = False) -> Iterator[None]:
     """End a command with one line on stderr, in place of a traceback.
 
     The line of an error that is not ours is followed by the name of a file that has its traceback.
-    The exit code is 2 where the arguments are at fault, and 1 otherwise. With
-    ``LIGHTNING_MMIX_TRACEBACK`` in the environment errors pass.
+    The exit code is 2 where the arguments are at fault, and 1 otherwise.
 
     Args:
         command: Stands in front of the line.
         options: As for :func:`sentence_of`.
+        shows: Whether errors pass, as they do with ``LIGHTNING_MMIX_TRACEBACK`` in the environment.
 
     Raises:
         SystemExit: In place of any :class:`Exception`, or of a Ctrl-C.
@@ -55,10 +71,10 @@ def told(command: str, options: Options | None = None) -> Iterator[None]:
         sys.stderr.write(f"{command}: stopped\n")
         raise SystemExit(130) from None  # as a shell has it
     except Exception as error:
-        if os.environ.get(SHOW):
+        if shows or os.environ.get(SHOW):
             raise
         lines = [f"{command}: {sentence_of(error, options)}"]
-        if not _is_meant(error):
+        if not is_meant(error):
             lines.append(f"its traceback: {_kept(error)}")
         sys.stderr.write("\n".join([*lines, ""]))
         raise SystemExit(2 if _is_of_arguments(error) else 1) from None
@@ -76,12 +92,25 @@ def sentence_of(error: BaseException, options: Options | None = None) -> str:
     text = str(error)
     if _is_of_arguments(error):
         said = _found_in(text.splitlines(), options or {})
-    elif _is_meant(error):
+    elif is_meant(error):
         said = " ".join(text.split())
     else:
         first = next(iter(text.strip().splitlines()), "")
         said = f"{type(error).__name__}: {first}".removesuffix(": ") + _place_of(error)
     return said if len(said) <= _MOST else f"{said[: _MOST - 1]}…"
+
+
+def is_meant(error: BaseException) -> bool:
+    """Whether an error was raised for the user to read: by us, or by a parser."""
+    if isinstance(error.__cause__, RemoteTraceback):
+        return error.__cause__.is_meant
+    if _is_of_arguments(error):
+        return True
+    frames = traceback.extract_tb(error.__traceback__)
+    if not frames or not frames[-1].filename.startswith(_OURS):
+        return not frames
+    line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0)
+    return line.lstrip().startswith("raise ")
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -178,17 +207,6 @@ def _parameters(path: str) -> list[str]:
 
 def _is_of_arguments(error: BaseException) -> bool:
     return isinstance(error, ArgumentError) or _UNION in str(error)
-
-
-def _is_meant(error: BaseException) -> bool:
-    """Whether an error was raised for the user to read: by us, or by a parser."""
-    if _is_of_arguments(error):
-        return True
-    frames = traceback.extract_tb(error.__traceback__)
-    if not frames or not frames[-1].filename.startswith(_OURS):
-        return not frames
-    line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0)
-    return line.lstrip().startswith("raise ")
 
 
 def _place_of(error: BaseException) -> str:

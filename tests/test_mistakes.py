@@ -42,16 +42,16 @@ class Table(L.LightningModule):
         out = self.last(hidden.mean(1) if hidden.dim() == 3 else hidden)
         return out.softmax(1) if self.softmax else out
 
-    def training_step(self, batch, batch_idx):
+    def optimizer_step(self, *args, **kwargs):
         Path("trained").touch()
-        return self.validation_step(batch, batch_idx)
+        super().optimizer_step(*args, **kwargs)
 
-    def validation_step(self, batch, batch_idx):
+    def training_step(self, batch, batch_idx):
         loss = F.cross_entropy(self(batch[0]), batch[1])
         self.log("loss", loss)
         return loss
 
-    test_step = validation_step
+    validation_step = test_step = training_step
 
     def configure_optimizers(self):
         return torch.optim.SGD(self.parameters(), lr=0.1)

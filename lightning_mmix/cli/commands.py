@@ -19,6 +19,7 @@ from lightning_mmix.compare.runs.parser import OPTIONS, RaisingCLI
 from lightning_mmix.cuts.tables import cut_table
 from lightning_mmix.engine.choice import choose_layers, survey
 from lightning_mmix.problems import told
+from lightning_mmix.proof.tables import agreement_table
 from lightning_mmix.training.callback import ManifoldMixup, mixups_of
 from lightning_mmix.training.check import check
 from lightning_mmix.training.host import TrainerHost
@@ -44,7 +45,12 @@ class MixupTrainer(Trainer):
     def check(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Prove on one batch that the training step is mixed exactly; it runs several times."""
         checked = check(model, datamodule, trainer=self)
-        sys.stdout.write(f"{checked}\n")
+        console = Console(highlight=False, markup=False)
+        is_file = not console.is_terminal  # a terminal would break lines within words
+        console.print(checked.summary, soft_wrap=is_file)
+        console.print(agreement_table(checked.agreements))
+        for finding in checked.findings:
+            console.print(f"\n- {finding}", soft_wrap=is_file)
         if not checked.is_exact:
             raise SystemExit(1)
 
@@ -62,7 +68,7 @@ class MixupCLI(RaisingCLI):
         return {**LightningCLI.subcommands(), **own}
 
 
-def run(args: Sequence[str]) -> None:
+def run(args: Sequence[str], *, shows: bool = False) -> None:
     """Run a command other than ``compare``.
 
     What Lightning tells and warns of goes to stdout, in a line each, and stderr has only what ended
@@ -70,13 +76,15 @@ def run(args: Sequence[str]) -> None:
 
     Args:
         args: The command and its arguments.
+        shows: Whether to show the whole traceback of an error.
 
     Raises:
         SystemExit: With one line on stderr, if it fails.
     """
-    command = args[0]
-    with told(f"lightning-mmix {command}", OPTIONS), _notes(is_silent=command in _LOOKING):
-        MixupCLI(LightningModule, save_config_kwargs={"overwrite": True}, args=list(args))
+    command, is_silent = args[0], args[0] in _LOOKING
+    given = [arg for arg in args if arg != "--traceback"]
+    with told(f"lightning-mmix {command}", OPTIONS, shows=shows), _notes(is_silent=is_silent):
+        MixupCLI(LightningModule, save_config_kwargs={"overwrite": True}, args=given)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """The entry: what is typed behind ``lightning-mmix``, handed to the command that does it."""
 
-import os
 import sys
 from argparse import ArgumentError
 from collections.abc import Sequence
@@ -9,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from lightning_mmix.cli.pages import COMMANDS, page
-from lightning_mmix.problems import SHOW, nearest, told
+from lightning_mmix.problems import nearest, told
 
 _HELP = {"-h", "--help"}
 
@@ -26,9 +25,6 @@ def main(args: Sequence[str] | None = None) -> None:
         SystemExit: With one line on stderr, if it fails.
     """
     given = list(sys.argv[1:] if args is None else args)
-    if "--traceback" in given:
-        os.environ[SHOW] = "1"
-        given = [arg for arg in given if arg != "--traceback"]
     if not given or given[0] in _HELP:
         sys.stdout.write(page())
     elif given[0] == "--version":
@@ -41,6 +37,7 @@ def main(args: Sequence[str] | None = None) -> None:
 
 def _run(given: list[str]) -> None:
     command, *rest = given
+    shows = "--traceback" in given
     with told("lightning-mmix"):
         if command not in COMMANDS and command[:1] != "-":
             raise ArgumentError(
@@ -60,7 +57,7 @@ def _run(given: list[str]) -> None:
             )
     from lightning_mmix.cli.commands import run  # noqa: PLC0415 - imports torch and Lightning
 
-    run(["--help" if arg == "--help-all" else arg for arg in given])
+    run(["--help" if arg == "--help-all" else arg for arg in given], shows=shows)
 
 
 def _find_here() -> None:

@@ -1,8 +1,8 @@
 """The compare command: ways to train, held against each other on a config of the user's own."""
 
 import json
-import os
 import shlex
+import sys
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,7 +15,7 @@ from lightning_mmix.compare.runs.claims import holder
 from lightning_mmix.compare.runs.life import Signs
 from lightning_mmix.compare.runs.processes import Slot, abandoned, carry_out, rehearsed, slots
 from lightning_mmix.compare.runs.task import RESULT, Task, folder_of, result_of, write_json
-from lightning_mmix.problems import SHOW, told
+from lightning_mmix.problems import told
 
 if TYPE_CHECKING:
     from lightning_mmix.compare.findings import Results
@@ -38,15 +38,13 @@ def compare(args: Sequence[str]) -> "Results":
         SystemExit: With one sentence, if the arguments do not fit or a run fails.
     """
     console = Console()
-    with told("lightning-mmix compare"):
+    with told("lightning-mmix compare", shows="--traceback" in args):
         if find_spec("scipy") is None:  # now, and not after hours of training
             raise ImportError(
                 "scipy is needed to compare: pip install 'lightning-mmix[report]', or pip install "
                 "'.[report]' in a clone"
             )
         options = options_of(args)
-        if options.traceback:
-            os.environ[SHOW] = "1"
         refuse_other(options.out, options.spec)
         if not options.collect:
             _do(options, console)
@@ -83,12 +81,13 @@ def _do(options: Options, console: Console) -> None:
     left = [task for task in options.own if result_of(task, options.out) is None]
     if not left:
         return
+    console.print("each way to train is tried on one batch", highlight=False)
     facts = rehearsed(options.rehearsal)
     places = slots(options.jobs, options.gpus_per_run, facts["gpus"])
     options.out.mkdir(parents=True, exist_ok=True)
     write_json(options.out / SPEC, {**_spec_of(options.out), **options.spec})
     for line in _head(options, left, places, facts):
-        console.print(line, highlight=False, soft_wrap=True)
+        console.print(line, highlight=False, soft_wrap=not console.is_terminal)
     try:
         own: Sequence[Task] = options.own
         while own:
@@ -97,7 +96,8 @@ def _do(options: Options, console: Console) -> None:
             if own := abandoned(options.tasks, options.out):
                 console.print(f"taken over from a dead worker: {len(own)}", highlight=False)
     except KeyboardInterrupt:
-        raise SystemExit("stopped; the same command goes on with what is not done") from None
+        sys.stderr.write("stopped; the same command goes on with what is not done\n")
+        raise SystemExit(130) from None
 
 
 def _head(
@@ -113,7 +113,7 @@ def _head(
     lines = [
         f"{len(options.tasks)} runs: {ways}, with {options.seeds} seeds each{share}",
         f"{len(places)} at once, each {each}, on {facts['machine']['processor']}",
-        f"to be measured on the {_MEASURED[facts['stage']]}; all was tried on one batch",
+        f"to be measured on the {_MEASURED[facts['stage']]}",
     ]
     if facts["unmeasured"]:
         lines.append(f"only what the module logs can be compared, since {facts['unmeasured']}")

@@ -45,7 +45,6 @@ class Options:
         gpus_per_run: How many GPUs each run gets.
         shard: Which share of the runs is to be done, (k, n) for the k-th of n; None for all.
         collect: Whether to do nothing but write the report.
-        traceback: Whether to show tracebacks.
         measuring: The arguments of :class:`~.instructions.Instructions`.
     """
 
@@ -57,7 +56,6 @@ class Options:
     gpus_per_run: int
     shard: tuple[int, int] | None
     collect: bool
-    traceback: bool
     measuring: dict[str, Any]
 
     @property
@@ -123,7 +121,7 @@ def options_of(args: Sequence[str]) -> Options:
         _refuse(True, f"expected a file to read, but got {error.filename!r}: {error.strerror}")
     return Options(
         ways, rest, seeds, given.out, given.jobs, given.gpus_per_run, given.shard, given.collect,
-        given.traceback, _measuring(given),
+        _measuring(given),
     )  # fmt: skip
 
 

@@ -21,16 +21,6 @@ def _in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-class Sees(Table):
-    """A module that tells what of it was trained."""
-
-    optimized = 0
-
-    def optimizer_step(self, *args, **kwargs):
-        type(self).optimized += 1
-        super().optimizer_step(*args, **kwargs)
-
-
 class Regression(Table):
     """A module whose predictions are no classifier's."""
 
@@ -43,6 +33,17 @@ class Regression(Table):
 
     def forward(self, x):
         return super().forward(x)[:, :1].repeat(1, 7, 1)
+
+
+class SetUp(Table):
+    """A module that is made ready for its test by the fit before it."""
+
+    def setup(self, stage):
+        if stage == "fit":
+            self.names = ["a", "b", "c"]
+
+    def test_step(self, batch, batch_idx):
+        self.log(self.names[0], 1.0)
 
 
 class Alone(Table):
@@ -66,12 +67,12 @@ def test_what_is_right_is_told_with_what_it_runs_on(tmp_path):
     Path("arm.yaml").write_text(
         yaml.safe_dump({"trainer": {"callbacks+": [{"class_path": MIXUP}]}})
     )
-    all_of = tasks(of("Sees"))
+    all_of = tasks(config())
     overlay = Task("arm", "config", 0, [*all_of[0].args, "--config=arm.yaml"])
     facts = rehearse([*all_of, overlay])
     assert (facts["stage"], facts["unmeasured"]) == ("test", "")
     assert f"torch {torch.__version__}" in facts["machine"]["versions"]
-    assert Sees.optimized == 0
+    assert not Path("trained").exists()
 
 
 def test_predictions_of_another_kind_are_told_before_hours_of_training():
@@ -87,8 +88,29 @@ def test_the_training_step_is_tried_as_it_is_mixed():
         rehearse(tasks(of("Alone")))
 
 
+def test_a_module_that_expects_a_fit_before_its_test_is_right():
+    assert rehearse(tasks(of("SetUp")))["stage"] == "test"
+
+
+def test_a_config_of_several_devices_is_tried_on_one():
+    several = {"devices": 2, "strategy": {"class_path": "DDPStrategy"}}
+    made = config()
+    assert rehearse(tasks({**made, "trainer": {**made["trainer"], **several}}))["stage"] == "test"
+
+
+def test_a_step_is_tried_once_all_other_arms_are_right():
+    good, bad = tasks(of("Alone"), {"manifold mixup": "manifold"}), {"alpha": -1}
+    overlay = {"callbacks+": [{"class_path": MIXUP, "init_args": bad}]}
+    Path("bad.yaml").write_text(yaml.safe_dump({"trainer": overlay}))
+    arm = Task("bad", "config", 0, [*good[0].args, "--config=bad.yaml"])
+    with pytest.raises(ProblemError, match=r"^bad: expected a finite alpha"):
+        rehearse([*good, arm])
+    with pytest.raises(ProblemError, match="but the loss"):
+        rehearse(good)
+
+
 @pytest.mark.parametrize("what", {**ALL, **COMPARE})
-def test_mistakes_are_told_before_any_training_step(what):
+def test_mistakes_are_told_before_anything_is_trained(what):
     made, args, said = {**ALL, **COMPARE}[what]
     Path("config.yaml").write_text(yaml.safe_dump(made))
     overlay = {"callbacks+": [{"class_path": MIXUP, "init_args": {"alpha": -1}}]}
@@ -102,4 +124,4 @@ def test_mistakes_are_told_before_any_training_step(what):
 def test_the_process_of_a_rehearsal_leaves_nothing(tmp_path):
     facts = rehearsed(tasks({**config(), "trainer": {**config()["trainer"], "logger": True}}))
     assert facts["stage"] == "test"
-    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml", "trained"}
+    assert {path.name for path in tmp_path.iterdir()} == {"config.yaml"}

@@ -85,7 +85,8 @@ class Signs:
         self._progress.update(self._bar, completed=self._done, description=coming.lstrip("; "))
 
     def _say(self, line: str) -> None:
-        self._progress.console.print(line, highlight=False, soft_wrap=True)
+        is_file = not self._console.is_terminal  # of lines that need not be broken
+        self._progress.console.print(line, highlight=False, soft_wrap=is_file)
 
 
 def lasting(seconds: float) -> str:

@@ -21,6 +21,7 @@ from lightning_mmix.compare.runs.task import (
     result_of,
     write_json,
 )
+from lightning_mmix.problems import RemoteTraceback
 
 TASKS, FACTS = "tasks.json", "facts.json"
 
@@ -87,7 +88,8 @@ def rehearsed(tasks: Sequence[Task]) -> dict[str, Any]:
         if facts is None:
             raise RunFailedError(f"it could not be tried: {_last_line(folder)}")
         if "problem" in facts:
-            raise ArgumentError(None, facts["problem"])
+            cause = RemoteTraceback(facts["traceback"], is_meant=facts["is_meant"])
+            raise ArgumentError(None, facts["problem"]) from cause
         return facts
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import traceback
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ from lightning_mmix.core.trees import describe
 from lightning_mmix.cuts.snapshot import untouched
 from lightning_mmix.evaluation.robustness import Units
 from lightning_mmix.metrics.doubts import likely_form
-from lightning_mmix.problems import sentence_of
+from lightning_mmix.problems import is_meant, sentence_of
 from lightning_mmix.training.callback import ManifoldMixup
 from lightning_mmix.training.check import plan_of, trial_of
 from lightning_mmix.training.trials import alone, at_first_batch, unheard
@@ -45,7 +46,9 @@ def main(folder: Path) -> None:
         try:
             facts = rehearse(tasks)
         except ProblemError as problem:
-            facts = {"problem": str(problem)}
+            cause = problem.__cause__ or problem
+            told = "".join(traceback.format_exception(cause))
+            facts = {"problem": str(problem), "traceback": told, "is_meant": is_meant(cause)}
         write_json(folder / FACTS, facts)
 
 
@@ -72,7 +75,9 @@ def rehearse(tasks: Sequence[Task]) -> dict[str, Any]:
     for group in groups:  # one at a time, for modules may be large
         _made(group)
     for group in groups:
-        facts |= _tried(group)
+        facts |= _tried(group, steps=len(groups) == 1)
+    for group in groups if len(groups) > 1 else []:  # once all others are known to be right
+        _tried(group, steps=True)
     return facts
 
 
@@ -87,8 +92,8 @@ def _made(tasks: Sequence[Task]) -> RunCLI:
     return cli
 
 
-def _tried(tasks: Sequence[Task]) -> dict[str, Any]:
-    """What was found with one batch of each kind, the training step last."""
+def _tried(tasks: Sequence[Task], *, steps: bool) -> dict[str, Any]:
+    """What was found with one batch of each kind; it is fitted first, as modules may expect."""
     cli = _made(tasks)
     trainer, model, data = cli.trainer, cli.model, getattr(cli, "datamodule", None)
     mixups = [mixup_of(trainer, model, task.way) for task in tasks]
@@ -101,27 +106,27 @@ def _tried(tasks: Sequence[Task]) -> dict[str, Any]:
     def look(batch: Any) -> None:
         for _, mixup in mixing[:1]:
             find_targets(batch, mixup.settings.target)  # of all ways the same
-        for steps in (False, True):
+        for runs in (False, True) if steps else (False,):
             for task, mixup in mixing:
                 with _problem_of(task):
-                    _try(trainer, model, batch, mixup, steps=steps)
+                    _try(trainer, model, batch, mixup, runs=runs)
 
     with _problem_of(tasks[0]), untouched(model), alone(trainer), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        unmeasured = _try_scores(trainer, model, data, tasks[0])
         at_first_batch(trainer, model, data, look)
+        unmeasured = _try_scores(trainer, model, data, tasks[0])
         return {"stage": stage_of(model, data), "unmeasured": unmeasured}
 
 
 def _try(
-    trainer: Trainer, model: LightningModule, batch: Any, mixup: ManifoldMixup, *, steps: bool
+    trainer: Trainer, model: LightningModule, batch: Any, mixup: ManifoldMixup, *, runs: bool
 ) -> None:
     """Choose and test the layers, and run the training step as it is mixed at the first of them."""
     settings = mixup.settings
     targets = find_targets(batch, settings.target)
     with mixup.engine_of(trainer, model) as engine:
         gates = engine.attach(batch, targets)
-        if gates is None or not steps or not model.automatic_optimization:
+        if gates is None or not runs or not model.automatic_optimization:
             return
         if settings.labels == "own":  # nothing is paired that could be refused
             return
