@@ -107,12 +107,13 @@ def _head(
     ways = ", ".join(options.ways)
     share = "" if options.shard is None else f", of which {len(options.own)} are this worker's"
     gpus = places[0].get("CUDA_VISIBLE_DEVICES")
-    threads = places[0].get("OMP_NUM_THREADS")
-    each = f"with threads: {threads}" if gpus is None else f"with GPUs: {len(gpus.split(','))}"
+    what = "thread" if gpus is None else "GPU"
+    number = places[0]["OMP_NUM_THREADS"] if gpus is None else str(len(gpus.split(",")))
     done = len(options.own) - len(left)
     lines = [
         f"{len(options.tasks)} runs: {ways}, with {options.seeds} seeds each{share}",
-        f"{len(places)} at once, each {each}, on {facts['machine']['processor']}",
+        f"{len(places)} at once, {number} {what}{'s' * (number != '1')} each, "
+        f"on {facts['machine']['processor']}",
         f"to be measured on the {_MEASURED[facts['stage']]}",
     ]
     if facts["unmeasured"]:

@@ -108,6 +108,10 @@ def options_of(args: Sequence[str]) -> Options:
     is_given = any(arg.split("=")[0] in _CONFIG for arg in rest)
     _refuse(not is_given, "expected the --config of a LightningModule and its data")
     _refuse(given.collect and given.shard, "expected --shard or --collect, but got both")
+    _refuse(
+        given.out.exists() and not given.out.is_dir(),
+        f"expected a folder as --out, but {given.out} is a file",
+    )
     least = min(1 if given.jobs is None else given.jobs, given.gpus_per_run)
     _refuse(least < 1, f"expected runs of at least 1 at once, but got {least}")
     ways = dict(map(_way, given.arms))

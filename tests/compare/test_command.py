@@ -75,7 +75,7 @@ GOLDEN_CLEAN = (
 class Deaf:
     """Is told how runs go, and says nothing."""
 
-    def goes(self, task, share, seconds):
+    def goes(self, share, seconds):
         pass
 
     def done(self, task):
@@ -180,6 +180,7 @@ def test_another_comparison_is_not_mixed_into_the_folder(compared, examples, cap
         (["--config", __file__, "--jobs", "x"], "argument --jobs: invalid int value: 'x'"),
         (["--config", __file__, "--shard", "3/2"], "argument --shard: expected K/N with 1 ≤ K ≤ N"),
         (["--config", __file__, "--shard", "1/2", "--collect"], "expected --shard or --collect"),
+        (["--config", __file__, "--out", __file__], "expected a folder as --out, but /"),
         (["--config", __file__, "--collect"], "runs that are not done yet: 15 (no mixing 0, inp"),
     ],
 )

@@ -59,7 +59,7 @@ class Signs:
     ) -> None:  # fmt: skip
         self._progress.stop()
 
-    def goes(self, task: Task, share: float, seconds: float) -> None:
+    def goes(self, share: float, seconds: float) -> None:
         """Guess how long all of it will take, after the first few seconds of training."""
         if self._is_guessed or self._new or seconds < _FEW:
             return
@@ -67,8 +67,8 @@ class Signs:
         whole = seconds / share
         rounds = -(-(self._total - self._done) // len(self._places))
         self._say(
-            f"training takes about {lasting(whole)} a run, by the first seconds of {task.arm}: "
-            f"about {lasting(whole * rounds)} for all, and then some for measuring"
+            f"training: about {lasting(whole)} a run, {lasting(whole * rounds)} in all; "
+            "measuring comes on top"
         )
 
     def done(self, task: Task) -> None:
@@ -76,10 +76,13 @@ class Signs:
         run = result_of(task, self._folder) or {}
         self._done, self._new = self._done + 1, self._new + 1
         left = max(self._total - self._done, 0)
+        # those that run beside are half done, on the average
+        halves = self._new + (min(len(self._places), left + 1) - 1) / 2
         took = time.monotonic() - self._began
-        coming = f"; about {lasting(took / self._new * left)} left" if left else ""
+        coming = f"; about {lasting(took / halves * left)} left" if left else ""
+        of_all = f"{self._done:{len(str(self._total))}}/{self._total}"
         self._say(
-            f"{self._done}/{self._total}  seed {task.seed}  {task.arm:15}  {_score(run)}, "
+            f"{of_all}  seed {task.seed}  {task.arm:15}  {_score(run)}, "
             f"in {lasting(sum(run['seconds'].values()))}{coming}"
         )
         self._progress.update(self._bar, completed=self._done, description=coming.lstrip("; "))

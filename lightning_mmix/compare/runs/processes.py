@@ -35,7 +35,7 @@ class RunFailedError(RuntimeError):
 class Watcher(Protocol):
     """Who is told how the runs go."""
 
-    def goes(self, task: Task, share: float, seconds: float) -> None:
+    def goes(self, share: float, seconds: float) -> None:
         """A run has done a share of its training in so many seconds."""
 
     def done(self, task: Task) -> None:
@@ -168,7 +168,7 @@ def _goes_on(run: _Running, folder: Path, watcher: Watcher) -> bool:
             return False
     with suppress(OSError, ValueError):
         if told := read_json(folder_of(run.task, folder) / SHARE):
-            watcher.goes(run.task, told["share"], told["seconds"])
+            watcher.goes(told["share"], told["seconds"])
     return True
 
 
