@@ -191,7 +191,7 @@ def _leaf(lines: list[str], options: Options, owner: str) -> str:
     if kind := re.match(r"Expected a (.+?)\. Got value: (.*)", text):
         return f"expected {_plain(kind[1])}, but got {kind[2]!r}"
     if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", text):
-        return text + nearest(unknown[1].split("=")[0], options.get("", ()))
+        return f"u{text[1:]}" + nearest(unknown[1].split("=")[0], options.get("", ()))
     return text
 
 

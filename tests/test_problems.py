@@ -94,7 +94,7 @@ OPTIONS = {"": ["--seeds", "--out"], "trainer": ["max_epochs", "devices"]}
             "there is no argument 'max_epoch' of trainer; did you mean 'max_epochs'?",
         ),
         (
-            "unrecognized arguments: --sead=3",
+            "Unrecognized arguments: --sead=3",
             "unrecognized arguments: --sead=3; did you mean '--seeds'?",
         ),
         (
