@@ -291,7 +291,7 @@ def test_a_page_fits_the_terminal_and_comes_without_torch(command):
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert lines[0].startswith(f"usage: lightning-mmix {command or 'COMMAND'} --config FILE")
-    assert max(map(len, lines)) <= 100
+    assert max(map(len, lines)) <= 80
     assert all(f"  {name} " in done.stdout for name in cli.COMMANDS) or command
 
 

@@ -7,18 +7,19 @@ COMMANDS = {
     "predict": "Run the predictions of a module.",
     "layers": "List the layers that can be mixed, and of the others why not.",
     "check": "Prove on one batch that the training step is mixed exactly.",
-    "compare": "Train with and without mixing, over several seeds, and report what differs.",
+    "compare": "Train with and without mixing, and report what differs.",
 }
 
 _MORE = {
     "fit": """\
-Mixing comes with the config: with ManifoldMixup among the callbacks of its trainer, as an overlay
-can put it there, or with a module that mixes, as ManifoldMixupClassifier does. A config:
+Mixing comes with the config: with ManifoldMixup among the callbacks of its
+trainer, as an overlay can put it there, or with a module that mixes, as
+ManifoldMixupClassifier does. A config:
 
   model:
-    class_path: mine.MyModule        # any LightningModule that Python can import from here
+    class_path: mine.MyModule    # any LightningModule that can be imported here
   data:
-    class_path: mine.MyData          # any LightningDataModule
+    class_path: mine.MyData      # any LightningDataModule
   trainer:
     max_epochs: 30
 
@@ -29,19 +30,21 @@ An overlay, mixup.yaml:
       - class_path: lightning_mmix.ManifoldMixup
 """,
     "layers": """\
-For each layer: its shape, how deep it lies, and whether it can be mixed. Those that layers='auto'
-takes are marked so. Nothing is trained.
+For each layer: its shape, how deep it lies, and whether it can be mixed. Those
+that layers='auto' takes are marked so. Nothing is trained.
 """,
     "check": """\
-The training step runs on one batch, at each layer once as it is mixed and twice by hand. Loss and
-gradients have to agree; if they do not, the reason is told, and the exit code is 1. Nothing is
-trained.
+The training step runs on one batch, at each layer once as it is mixed and twice
+by hand. Loss and gradients have to agree; if they do not, the reason is told,
+and the exit code is 1. Nothing is trained.
 """,
 }
 _OPTIONS = """\
-  --config FILE            a LightningCLI config; each further one is laid over those before it
-  --trainer.NAME VALUE     an argument of lightning.pytorch.Trainer, such as max_epochs
-  --model.NAME VALUE       an argument of the module; --model.help CLASS lists those of a class
+  --config FILE            a LightningCLI config; each further one is laid over
+                           those before it
+  --trainer.NAME VALUE     an argument of the Trainer, such as max_epochs
+  --model.NAME VALUE       an argument of the module; --model.help CLASS lists
+                           those of a class
   --data.NAME VALUE        an argument of the data
   --seed_everything SEED   of all random numbers
 """
@@ -50,7 +53,7 @@ _CHECKPOINT = """\
 """
 _LAST = """\
   --print_config           print the config that all of this comes to, and stop
-  --help-all               list every argument, with its type and default (this takes a while)
+  --help-all               list every argument, with its type and default
   --traceback              show the whole traceback of an error
 """
 
@@ -66,7 +69,8 @@ def page(command: str | None = None) -> str:
             "",
             *rows,
             "",
-            "lightning-mmix COMMAND --help says more. Classes in the current folder are found.",
+            "lightning-mmix COMMAND --help says more. What lies in the current folder can be",
+            "named in a config.",
             "",
         )
         return "\n".join(lines)

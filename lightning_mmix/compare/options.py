@@ -18,18 +18,19 @@ NAMES = ("form", "target", "input", "output", "samples", "fast", "ignore_index")
 
 _CONFIG = ("--config", "-c")
 _DESCRIPTION = """\
-Train no mixing, input mixup and manifold mixup on a LightningCLI config, over several seeds, and
-measure accuracy, calibration, robustness, spectrum and interpolation of each. Everything that is
-not listed here goes to LightningCLI: --config FILE, --trainer.max_epochs 10, ...
+Train no mixing, input mixup and manifold mixup on a LightningCLI config, over
+several seeds, and measure accuracy, calibration, robustness, spectrum and
+interpolation of each. Everything that is not listed here goes to LightningCLI:
+--config FILE, --trainer.max_epochs 10, ...
 
-All of it is tried on one batch before anything is trained. Stopped and started again, the same
-command goes on where it was."""
+All of it is tried on one batch before anything is trained. Stopped and started
+again, the same command goes on where it was."""
 _EXAMPLES = """\
 examples:
   lightning-mmix compare --config config.yaml --fast
-  lightning-mmix compare --config config.yaml --arms none manifold mine.yaml --seeds 10
-  lightning-mmix compare --config config.yaml --shard 3/8    # on the third of eight machines
-  lightning-mmix compare --config config.yaml --collect      # when all of them are done"""
+  lightning-mmix compare --config config.yaml --arms none manifold mine.yaml
+  lightning-mmix compare --config config.yaml --shard 3/8  # the third of eight
+  lightning-mmix compare --config config.yaml --collect    # when all are done"""
 
 
 @dataclass(frozen=True)
