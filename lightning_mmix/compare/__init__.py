@@ -38,13 +38,12 @@ if TYPE_CHECKING:
         calibration_scores,
         clean_scores,
         family_scores,
-        noise_scores,
         spectrum_scores,
         table,
         tempered_scores,
     )
     from lightning_mmix.compare.runs.task import write_json
-    from lightning_mmix.compare.score_tables import score_table, spread
+    from lightning_mmix.compare.score_tables import noise_scores, score_table, spread
 else:
     from lightning_mmix.faces import face
 

@@ -4,8 +4,10 @@ import json
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -160,9 +162,10 @@ def _report(options: Options, command: str, console: Console) -> None:
     from lightning_mmix.compare.report import write_report  # noqa: PLC0415 - brings matplotlib
 
     results = _results(options)
-    write_report(options.out, results, _about(command, results))
+    write_report(options.out, results, _about(options, command, results))
     show(results, console)
-    console.print(f"{options.out / 'report.md'} has all of it", highlight=False)
+    line = f"Intervals are 95 %; {options.out / 'report.md'} explains the words and has all of it."
+    console.print(line, highlight=False, soft_wrap=True)
 
 
 def show(results: "Results", console: Console) -> None:
@@ -173,32 +176,52 @@ def show(results: "Results", console: Console) -> None:
         console: Where to.
     """
     from lightning_mmix.compare.score_tables import score_tables  # noqa: PLC0415 - brings torch
-    from lightning_mmix.compare.summary import summary  # noqa: PLC0415
+    from lightning_mmix.compare.summary import caveats, summary  # noqa: PLC0415
 
     for each in score_tables(results):
         console.print(each, "")
-    for line in summary(results):
-        console.print(f"· {line}", highlight=False, markup=False)
+    for line in [*caveats(results), *summary(results)]:
+        # rich breaks lines at no-break spaces, too
+        item = fill(
+            line, console.width, initial_indent="· ", subsequent_indent="  ", break_on_hyphens=False
+        )
+        text = item.replace("\xa0", " ")
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _about(command: str, results: "Results") -> Mapping[str, str]:
+def _about(options: Options, command: str, results: "Results") -> Mapping[str, Any]:
     """What was compared, on what, and how long it took."""
+    words = {
+        "none": "as in the config, with nothing mixed",
+        "input": "inputs and labels of pairs mixed, alpha 1, in every epoch",
+        "manifold": "mixed as the config says; if it says nothing, `ManifoldMixup()` as it comes",
+        "config": "as in the config",
+    }
     runs = [run for each in results.values() for run in each]
     total = sum(sum(run["seconds"].values()) for run in runs)
     training = sum(run["seconds"]["training"] for run in runs)
     machines = [run["machine"] for run in runs if "machine" in run]
     kinds = dict.fromkeys(f"{each['processor']}, {each['share']} a run" for each in machines)
-    about = {
+    about: dict[str, Any] = {
         "command": command,
-        "runs": f"{len(runs) // len(results)} seeds of {len(results)} ways, in their last epoch",
+        "ways": {
+            arm: words[way]
+            + "".join(f" with `{each.split('=', 1)[1]}` laid over it" for each in more)
+            for arm, (way, more) in options.ways.items()
+        },
+        "runs": f"{len(runs)}: {len(results)} ways with {options.seeds} seeds each; "
+        "each run is measured after its last epoch",
         "measured on": f"the {_MEASURED[runs[0]['stage']]}",
         "machine": "; ".join(kinds),
         "versions": "; ".join(dict.fromkeys(each["versions"] for each in machines)),
-        "time": f"{training:.0f} s of training and {total - training:.0f} s of measuring",
+        "report": f"lightning_mmix {version('lightning-mmix')}",
+        "time": f"{total:.0f} s in all runs together, {training:.0f} s of them training",
     }
     if "conditions" in runs[0]:
-        scored = [row["samples"] for row in runs[0]["conditions"]]
-        about["conditions"] = f"{len(scored)}, each on {scored[0]} samples"
+        clean, *rows = runs[0]["conditions"]
+        about["measured on"] += f", {runs[0]['clean']['samples']:.0f} samples"
+        names = ", ".join(row["condition"] for row in rows)
+        about["conditions"] = f"{names}, each on {clean['samples']} samples"
     return about
 
 

@@ -35,6 +35,22 @@ class Difference:
             return "no difference"
         return "better" if (self.mean > 0) == higher_is_better else "worse"
 
+    def shown(self, places: int, unit: str = "") -> str:
+        """The mean with so many digits behind the point, and the interval in brackets.
+
+        Example:
+            >>> print(*Difference(-0.129, 0.067, 5).shown(2).split())  # at no-break spaces, too
+            -0.13 (-0.20 to -0.06)
+        """
+        mean = number(self.mean, places, "+") + unit
+        if self.pairs == 1 or not isfinite(self.mean):
+            return mean
+        if not self.half_width:
+            return f"{mean} (the same with every seed)"
+        ends = (self.mean - self.half_width, self.mean + self.half_width)
+        low, high = (number(end, places, "+") for end in ends)
+        return f"{mean} ({low}\xa0to\xa0{high})"
+
 
 def paired_difference(
     values: Sequence[float], base: Sequence[float], confidence: float = 0.95
@@ -59,8 +75,6 @@ def paired_difference(
         >>> paired_difference([0.93, 0.95, 0.94], [0.91, 0.92, 0.92]).is_clear
         True
     """
-    from scipy.stats import t  # noqa: PLC0415 - of the report extra
-
     if not values or len(values) != len(base):
         raise ValueError(f"expected pairs of runs, but got {len(values)} and {len(base)}")
     differences = [a - b for a, b in zip(values, base, strict=True)]
@@ -70,8 +84,19 @@ def paired_difference(
     mean, deviation = mean_and_deviation(differences)
     if deviation < _ROUNDING * max(map(abs, (*values, *base))):
         deviation = 0.0  # a width of rounding errors would make any difference a clear one
-    factor = float(t.ppf((1 + confidence) / 2, pairs - 1))
-    return Difference(mean, factor * deviation / sqrt(pairs), pairs)
+    return Difference(mean, reach(pairs, confidence) * deviation, pairs)
+
+
+def reach(pairs: int, confidence: float = 0.95) -> float:
+    """How many standard deviations an interval reaches to each side of the mean of 2 or more pairs.
+
+    Example:
+        >>> [round(reach(pairs), 1) for pairs in (2, 5, 10)]
+        [9.0, 1.2, 0.7]
+    """
+    from scipy.stats import t  # noqa: PLC0415 - of the report extra
+
+    return float(t.ppf((1 + confidence) / 2, pairs - 1)) / sqrt(pairs)
 
 
 def mean_and_deviation(values: Sequence[float]) -> tuple[float, float]:
@@ -100,3 +125,26 @@ def digits_for(values: Iterable[float]) -> int:
     if largest > 1:
         return 2
     return 3 if largest >= 0.01 or not largest else 2 - floor(log10(largest))
+
+
+def places_for(values: Sequence[float], difference: Difference) -> int:
+    """How many digits behind the point show values, and a clear difference as more than zero.
+
+    Example:
+        >>> [places_for([5.0], Difference(mean, 0.001, 3)) for mean in (-0.5, 0.003)]
+        [2, 5]
+    """
+    places = digits_for(values)
+    is_lost = difference.is_clear and abs(difference.mean) < 10**-places
+    return digits_for([difference.mean]) if is_lost else places
+
+
+def number(value: float, places: int, sign: Literal["", "+"] = "") -> str:
+    """A number with so many digits behind the point; zero without a sign.
+
+    Example:
+        >>> number(2.5, 2, "+"), number(-0.001, 2), number(0.001, 2, "+")
+        ('+2.50', '0.00', '0.00')
+    """
+    text = f"{value:{sign}.{places}f}"
+    return text if float(text) else text.lstrip("+-")

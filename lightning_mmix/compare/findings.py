@@ -2,28 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from math import isfinite
-from statistics import mean
+from functools import partial
+from math import isclose, isfinite
+from statistics import fmean
 from typing import Any
 
 import torch
 
-from lightning_mmix.compare.differences import Difference, digits_for, paired_difference
+from lightning_mmix.compare.differences import Difference, paired_difference, places_for
 from lightning_mmix.metrics.spectrum import spectrum_statistic
 
 Run = Mapping[str, Any]  # as measurement.measure gives it
 Results = Mapping[str, Sequence[Run]]  # arm → its runs, in one order of seeds
 Score = Callable[[Run], Mapping[str, float]]
 
+GAP, RANK = "gap %", "effective rank"
 CLEAN = {"accuracy %": 100, "NLL": 1, "ECE %": 100, "Brier": 1}
 _KEYS = {"accuracy %": "accuracy", "NLL": "nll", "ECE %": "ece", "Brier": "brier"}
-_MORE = {"smECE %": "smece", "gap %": "gap"}
+_MORE = {"smECE %": "smece", GAP: "gap"}
 _AT_T = ("NLL", "ECE %", "Brier")
-VERDICTS = (
-    *("better", "worse", "larger", "smaller"),
-    *("no difference shown", "of one seed", "not comparable"),
-)
-_STATISTICS: dict[str, Any] = {"largest": "largest", "rest": "rest", "effective rank": "rank"}
+NEITHER, ONE_SEED = "no difference shown", "of one seed"
+VERDICTS = ("better", "worse", "larger", "smaller", "not comparable", NEITHER, ONE_SEED)
+_STATISTICS: dict[str, Any] = {"largest": "largest", "rest": "rest", RANK: "rank"}
+_ROWS = ("largest", "sum of the rest", RANK)
+_SAME = 1e-5  # relatively: a quantity that a module logs, and a score of the same predictions
 
 
 def clean_scores(run: Run) -> dict[str, float]:
@@ -36,7 +38,9 @@ def calibration_scores(run: Run) -> dict[str, float]:
 
     What a run of an earlier version did not measure is left out.
     """
-    at_t = {(n if n == "T" else f"{n} at T"): v for n, v in _all_tempered_scores(run).items()}
+    smooth = {n: v for n, v in _more(run["tempered"] or {}).items() if n != GAP}
+    scores = {**tempered_scores(run), **smooth}
+    at_t = {(n if n == "T" else f"{n} at T"): v for n, v in scores.items()}
     return {**_more(run["clean"]), **at_t}
 
 
@@ -53,17 +57,7 @@ def family_scores(run: Run) -> dict[str, float]:
     families: dict[str, list[float]] = {}
     for row in run["conditions"]:
         families.setdefault(row["family"], []).append(100 * row["accuracy"])
-    return {name: mean(values) for name, values in families.items() if name != "clean"}
-
-
-def noise_scores(run: Run) -> dict[str, float]:
-    """Accuracy in percent under noise and under FGSM, of the two weakest strengths each."""
-    found = {}
-    for family, name in (("Gaussian noise", "noise"), ("FGSM", "FGSM")):
-        rows = [row for row in run["conditions"] if row["family"] == family]
-        for row in sorted(rows, key=lambda row: float(row["strength"]))[:2]:
-            found[f"{name} {row['strength']:.2g}"] = 100 * float(row["accuracy"])
-    return found
+    return {name: fmean(values) for name, values in families.items() if name != "clean"}
 
 
 def spectrum_scores(run: Run) -> dict[str, float]:
@@ -86,8 +80,13 @@ def _all_clean_scores(run: Run) -> dict[str, float]:
 
 
 def _all_tempered_scores(run: Run) -> dict[str, float]:
-    smooth = {n: v for n, v in _more(run["tempered"] or {}).items() if n != "gap %"}
-    return {**tempered_scores(run), **smooth}
+    return {**tempered_scores(run), **_more(run["tempered"] or {})}
+
+
+def _hidden_scores(run: Run) -> dict[str, float]:
+    """Those of the spectrum, as a table names them."""
+    names = [f"{layer}: {row}" for layer in run["spectrum"] for row in _ROWS]
+    return dict(zip(names, spectrum_scores(run).values(), strict=True))
 
 
 def _logged(run: Run) -> dict[str, float]:
@@ -114,7 +113,7 @@ class Kind:
 CLEAN_KIND = Kind("Scores as trained", _all_clean_scores)
 TEMPERED_KIND = Kind("Scores at the temperature", _all_tempered_scores, "{} at T")
 FAMILY_KIND = Kind("Accuracy under conditions", family_scores, "accuracy % under {}")
-HIDDEN_KIND = Kind("Hidden states", spectrum_scores, is_judged=False)
+HIDDEN_KIND = Kind("Hidden states", _hidden_scores, is_judged=False)
 LOGGED_KIND = Kind("What the module logs", _logged, is_judged=False)
 
 
@@ -139,14 +138,18 @@ class Finding:
         name: Of the score.
         arm: The way that is held against ``base``.
         base: The other way.
+        means: Of the score: that of ``base``, and that of ``arm``.
         difference: The score of ``arm`` minus that of ``base``.
+        places: How many digits behind the point they are shown with.
     """
 
     kind: Kind
     name: str
     arm: str
     base: str
+    means: tuple[float, float]
     difference: Difference
+    places: int
 
     @property
     def label(self) -> str:
@@ -163,37 +166,17 @@ class Finding:
         """One of ``VERDICTS``."""
         found = self.difference
         if found.pairs == 1 or not isfinite(found.mean):
-            return "of one seed" if found.pairs == 1 else "not comparable"
+            return ONE_SEED if found.pairs == 1 else "not comparable"
         if not found.is_clear:
-            return "no difference shown"
-        if not self.kind.is_judged:
+            return NEITHER
+        if not self.kind.is_judged or self.name == GAP:
             return "larger" if found.mean > 0 else "smaller"
         return found.verdict(higher_is_better=self.label.startswith("accuracy"))
 
     @property
     def figures(self) -> str:
         """The difference with its unit, and its interval, if there are several runs."""
-        found, is_percent = self.difference, "%" in self.label
-        places = 2 if is_percent else 3
-        if not self.kind.is_judged:
-            places = digits_for([found.mean, found.half_width])
-        number = f"{found.mean:+.{places}f}" + " points" * is_percent
-        if found.pairs == 1:
-            return number
-        if not found.half_width:
-            return f"{number} (the same with every seed)"
-        low, high = found.mean - found.half_width, found.mean + found.half_width
-        return f"{number} (95 % interval {low:+.{places}f} to {high:+.{places}f})"
-
-    def __str__(self) -> str:
-        found, label = self.difference, self.label.replace(" %", "")
-        if found.pairs == 1:
-            return f"{label} {self.figures}; one seed says nothing about others."
-        if not isfinite(found.mean):
-            return f"{label} can't be compared, since a run gave NaN or infinity."
-        if not found.is_clear:
-            return f"no difference in {label} shown with {found.pairs} seeds, {self.figures}."
-        return f"{label} is {self.verdict}, {self.figures}."
+        return self.difference.shown(self.places, "\xa0points" * ("%" in self.label))
 
 
 def compared(results: Results) -> list[Finding]:
@@ -207,25 +190,55 @@ def compared(results: Results) -> list[Finding]:
     pairs = [(arm, arms[0]) for arm in arms[1:]]
     pairs += [(arms[2], arms[1])] if len(arms) > 2 else []
     return [
-        Finding(kind, name, arm, base, paired_difference(values[arm][name], runs))
+        _finding(kind, name, pair, {arm: each[name] for arm, each in values.items()})
         for kind in kinds(results)
-        for values in [table(results, kind.score)]
-        for arm, base in pairs
-        for name, runs in values[base].items()
-        if kind is LOGGED_KIND or name not in ("gap %", "T")  # neither good nor bad
+        for values in [scores_of(kind, results)]
+        for pair in pairs
+        for name in values[arms[0]]
+        if kind is LOGGED_KIND or name != "T"  # neither good nor bad
     ]
 
 
-def findings(results: Results) -> list[str]:
-    """A sentence for each way to train and each score: better, worse, or no difference.
+def _finding(
+    kind: Kind, name: str, pair: tuple[str, str], values: Mapping[str, Sequence[float]]
+) -> Finding:
+    arm, base = pair
+    found = paired_difference(values[arm], values[base])
+    places = places_for(next(iter(values.values())), found)
+    return Finding(kind, name, arm, base, (fmean(values[base]), fmean(values[arm])), found, places)
 
-    Args:
-        results: As :func:`compared` takes them.
 
-    Returns:
-        Sentences, the differences with 95 % confidence intervals.
-    """
-    return [f"{each.pair}: {each}" for each in compared(results)]
+def scores_of(kind: Kind, results: Results) -> dict[str, dict[str, list[float]]]:
+    """The table of a kind; what a module logs without what repeats a measured score."""
+    again = repeated(results) if kind is LOGGED_KIND else []
+    return {
+        arm: {name: values for name, values in each.items() if name not in again}
+        for arm, each in table(results, kind.score).items()
+    }
+
+
+def repeated(results: Results) -> list[str]:
+    """The logged quantities that equal a measured score, the same one in every run."""
+    if why_unmeasured(results):
+        return []
+    scores, is_same = _columns(results, _measured).values(), partial(isclose, rel_tol=_SAME)
+    return [
+        name
+        for name, own in _columns(results, _logged).items()
+        if any(all(map(is_same, own, score)) for score in scores)
+    ]
+
+
+def _measured(run: Run) -> dict[str, float]:
+    at_t = {f"{name} at T": value for name, value in (run["tempered"] or {}).items()}
+    fitted = run["temperature"]
+    return dict(run["clean"]) if fitted is None else {**run["clean"], **at_t, "T": fitted}
+
+
+def _columns(results: Results, score: Score) -> dict[str, list[float]]:
+    """Name → its values in all runs."""
+    scores = table(results, score).values()
+    return {name: [v for each in scores for v in each[name]] for name in next(iter(scores))}
 
 
 def table(results: Results, score: Score) -> dict[str, dict[str, list[float]]]:

@@ -2,7 +2,6 @@
 
 import csv
 import shlex
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from html import escape
@@ -16,6 +15,7 @@ from lightning_mmix.compare.findings import (
     FAMILY_KIND,
     HIDDEN_KIND,
     LOGGED_KIND,
+    NEITHER,
     TEMPERED_KIND,
     VERDICTS,
     Finding,
@@ -24,52 +24,66 @@ from lightning_mmix.compare.findings import (
     Run,
     compared,
     kinds,
+    repeated,
+    scores_of,
     table,
     why_unmeasured,
 )
 from lightning_mmix.compare.pictures import pictures
 from lightning_mmix.compare.runs.task import write_json
 from lightning_mmix.compare.score_tables import markdown_table
-from lightning_mmix.compare.summary import summary
+from lightning_mmix.compare.summary import caveats, sentences, summary
 
 _text = partial(escape, quote=False)  # in which <key> is no HTML
 _LONG = 6  # lines; more are folded
 _PAGE = 80  # characters that fit on a line
+_APART = ("command", "ways")  # of what a report is told, have a place of their own
 _WORDS = {
+    "accuracy": "the share of samples that are classified rightly; more is better.",
     "NLL": "negative log-likelihood of the right class, in nats; less is better.",
-    "ECE": "expected calibration error: the distance between confidence and accuracy, a mean over "
-    "15 bins; less is better.",
-    "Brier": "squared distance between the probabilities and the right answer; less is better.",
+    "confidence": "the probability of the class that is predicted.",
+    "ECE": "expected calibration error: samples are sorted into 15 bins by confidence; the mean "
+    "distance between confidence and accuracy in a bin; less is better.",
     "smECE": "smooth calibration error: an ECE without bins; less is better.",
     "gap": "mean confidence minus accuracy: above zero is over-confident.",
+    "Brier": "squared distance between the probabilities and the right answer; less is better.",
     "T": "the temperature: logits are divided by it; fitted on validation data.",
+    "points": "percentage points.",
+    "FGSM": "an attack that changes each input value by at most ε, in one step.",
+    "PGD": "the same in several steps.",
+    "PGD L2": "an attack that moves the whole input by a distance of at most ε, in several steps.",
+    "Gaussian noise": "on every input value; its strength is the standard deviation, in their "
+    "units.",
+    "effective rank": "how many directions a class spreads over, a mean over classes: e to the "
+    "entropy of all singular values, scaled to sum 1.",
+    "±": "behind a mean, one standard deviation over seeds.",
+    "Δ": "minus {base}, run for run of the same seed, ± half of its 95 % interval; bold where that "
+    "leaves out zero.",
 }
 _CAPTIONS = {
-    "training": "What was logged while training: mean over seeds, ± one standard deviation.",
+    "training": "What was logged while training: mean over seeds, ± one standard deviation. While "
+    "mixing, training loss and accuracy are of mixed samples, so they are worse by design.",
     "reliability": "How far confidence can be trusted: accuracy of the samples of all seeds by "
     "their confidence. ECE and gap are means over seeds.",
     "robustness": "Accuracy by the strength of each condition (ε: how far an attack goes): mean "
     "over seeds, ± one standard deviation.",
-    "spectrum": "Spectrum of {}: the singular values of the hidden states of a class, their mean "
-    "taken off, which say how far it spreads in each direction; means over seeds.",
-    "interpolation": "Mean confidence on the way between two samples of different classes, whose "
-    "inputs or hidden states are mixed.",
+    "spectrum": "Spectrum of {}: the singular values of the centred hidden states of a class: how "
+    "far it spreads in each direction; means over seeds. A class of n samples has at most n - 1 "
+    "values; below them is the floor.",
+    "interpolation": "Mean confidence over seeds, on the way between two samples of different "
+    "classes, whose inputs or hidden states are mixed.",
 }
 _INTERVALS = (
-    "In brackets is the 95 % interval of a difference. Where it contains zero, no difference is "
-    "shown, though there may be one: few seeds show large ones only."
-)
-_CHANCE = (
-    "Intervals are Student's, over differences between runs of the same seed. Of twenty "
-    "comparisons without any difference, one shows one by chance."
+    "Behind a difference stands its 95 % interval in brackets, from Student's t of the differences "
+    "between runs with equal seeds. Where it contains zero, no difference is shown, though there "
+    "may be one: few seeds show large ones only."
 )
 _TABLED = {
-    FAMILY_KIND: "In percent, a mean over the strengths of a family of conditions; every strength "
-    "is in `results.csv`.",
-    HIDDEN_KIND: "*largest* is the largest singular value of a class, *rest* the sum of the "
-    "others, and *effective rank* the exponential of their entropy: how many directions the class "
-    "spreads over. All are means over classes.",
-    LOGGED_KIND: "Whether more of a quantity is better or worse is not known.",
+    FAMILY_KIND: "In percent, a mean over the strengths of a kind of attack, noise or deformation; "
+    "every strength is in `results.csv`.",
+    HIDDEN_KIND: "Of the singular values of a class's hidden states; means over classes. Neither "
+    "more nor less is better in itself.",
+    LOGGED_KIND: "Not judged: the report does not know which way is better.",
 }
 
 
@@ -93,44 +107,54 @@ def write_report(folder: Path, results: Results, about: Mapping[str, Any]) -> No
 
 def _page(results: Results, about: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
     first = next(iter(results.values()))
-    yield from ("# Comparison: " + ", ".join(results), "")
-    if reason := why_unmeasured(results):
-        reason = escape(reason, quote=False)
-        yield from (
-            f"Only what the module logs is compared; scores were not measured: {reason}.",
-            "",
-        )
+    yield from _head(results, about)
     yield from map(_item, summary(results))
-    yield from ("", _INTERVALS)
-    yield from _scores(results)
-    yield from _pictures(names)
-    yield from _findings(results)
-    yield from ("", "## How it was made", "", "```sh", _broken(about["command"]), "```", "")
-    yield from (f"- {key}: {value}" for key, value in about.items() if key != "command")
-    if reason := first[0].get("unperturbed", ""):
-        yield f"- inputs as they are, and not attacked or interpolated, since {_text(reason)}"
-
-
-def _item(line: str) -> str:
-    """A line of the summary as an item of a list, what it is of in bold."""
-    head, rest = line.split(" against ", 1)
-    word, bracket, more = head.partition(" (")
-    return f"- **{word}**{bracket}{more} against {rest}"
-
-
-def _scores(results: Results) -> Iterator[str]:
-    """The tables of scores, or of what there is instead, and what their words mean."""
-    (base, runs), *_ = results.items()
-    words = set[str]()
+    yield from ("", _INTERVALS, "", *_words(results))
     for kind in _at_the_top(results):
         scores = table(results, kind.score)
         if any(scores.values()):
             yield from ("", f"## {kind.title}", "", *markdown_table(scores))
-            words.update(name.removesuffix(" %") for name in scores[base])
-    yield ""
-    yield from (f"- **{word}**: {meaning}" for word, meaning in _WORDS.items() if word in words)
-    yield f"- **±**: behind a mean, one standard deviation over {len(runs)} seeds."
-    yield f"- **Δ**: minus {base}, run for run of the same seed, ± half of its 95 % interval."
+    yield from _pictures(names)
+    yield from _findings(results)
+    yield from ("", "## How it was made", "", "```sh", _broken(about["command"]), "```", "")
+    yield from (f"- {key}: {value}" for key, value in about.items() if key not in _APART)
+    if reason := first[0].get("unperturbed", ""):
+        yield f"- inputs as they are, and not attacked or interpolated, since {_text(reason)}"
+
+
+def _head(results: Results, about: Mapping[str, Any]) -> Iterator[str]:
+    """What was compared, and what to know before it is believed."""
+    yield from ("# Comparison: " + ", ".join(results), "")
+    if reason := why_unmeasured(results):
+        yield from (
+            f"Only what the module logs is compared; scores were not measured: {_text(reason)}.",
+            "",
+        )
+    if ways := about.get("ways"):
+        yield from (*(f"- {arm}: {way}" for arm, way in ways.items()), "")
+    if warned := caveats(results):
+        yield from (" ".join(warned), "")
+
+
+def _item(line: str) -> str:
+    """A line of the summary as an item of a list, what it is of in bold."""
+    head, rest = line.split(": ", 1)
+    word, bracket, more = head.partition(" (")
+    return f"- **{word}**{bracket}{more}: {rest}"
+
+
+def _words(results: Results) -> Iterator[str]:
+    """What the words of the report mean, a line each."""
+    base = next(iter(results))
+    used = {"±", "Δ"}
+    for kind in kinds(results):
+        if kind is not LOGGED_KIND:
+            names = table(results, kind.score)[base]
+            used.update(name.removesuffix(" %").split(": ")[-1] for name in names)
+            used.update(("confidence", "points"))
+    for word, meaning in _WORDS.items():
+        if word in used:
+            yield f"- **{word}**: {meaning.format(base=base)}"
 
 
 def _at_the_top(results: Results) -> list[Kind]:
@@ -149,37 +173,42 @@ def _pictures(names: Sequence[str]) -> Iterator[str]:
 
 def _findings(results: Results) -> Iterator[str]:
     """Every finding, kind by kind and pair by pair, with tables of what is not at the top."""
-    yield from ("", "## Every finding", "", _CHANCE)
-    for kind, own in groupby(compared(results), attrgetter("kind")):
+    found, again = compared(results), repeated(results)
+    yield from ("", "## Every finding")
+    for kind, own in groupby(found, attrgetter("kind")):
         yield from ("", f"### {kind.title}")
-        if kind in _TABLED:
-            yield from ("", _TABLED[kind])
+        yield from ["", _TABLED[kind]] if kind in _TABLED else []
         if kind not in _at_the_top(results):
-            rows = markdown_table(table(results, kind.score))
-            is_long = len(rows) - 2 > _LONG
-            yield from _folded("Table", rows) if is_long else ["", *rows]
+            rows = markdown_table(scores_of(kind, results))
+            yield from _folded(f"Table, {len(rows) - 2} rows", rows, len(rows) - 2)
         for pair, each in groupby(own, attrgetter("pair")):
             yield from _sentences(pair, list(each))
+    if again:
+        title = f"### {LOGGED_KIND.title}"
+        yield from ["", title] if found[-1].kind is not LOGGED_KIND else []
+        yield from ("", f"Left out, since they equal a score in every run: {', '.join(again)}.")
 
 
 def _sentences(pair: str, own: Sequence[Finding]) -> list[str]:
-    counts = Counter(each.verdict for each in own)
-    verdicts = (f"{verdict} in {counts[verdict]}" for verdict in VERDICTS if counts[verdict])
-    title, lines = f"{pair}: {', '.join(verdicts)}", [f"- {each}" for each in own]
-    return _folded(title, lines) if len(lines) > _LONG else ["", f"**{title}**", "", *lines]
+    lines = [f"- {each}" for each in sentences(own)]
+    if len(lines) <= _LONG:
+        return ["", f"**{pair}**", "", *lines]
+    labels = {verdict: [f.label for f in own if f.verdict == verdict] for verdict in VERDICTS}
+    count = len(labels.pop(NEITHER))
+    parts = [f"{verdict}: {', '.join(names)}" for verdict, names in labels.items() if names]
+    parts += [f"{NEITHER} in {count}"] if count else []
+    return _folded(f"{pair}: {'; '.join(parts)}", lines, len(lines))
 
 
-def _folded(title: str, lines: Sequence[str]) -> list[str]:
-    """Lines that a click on their title shows; without the empty lines they are no Markdown."""
-    return [
-        "",
-        "<details>",
-        f"<summary>{_text(title)}</summary>",
-        "",
-        *lines,
-        "",
-        "</details>",
-    ]
+def _folded(title: str, lines: Sequence[str], count: int) -> list[str]:
+    """Lines that a click on their title shows if they are many.
+
+    Without the empty lines they are no Markdown.
+    """
+    if count <= _LONG:
+        return ["", *lines]
+    head = ["", "<details>", f"<summary>{_text(title)}</summary>", ""]
+    return [*head, *lines, "", "</details>"]
 
 
 def _broken(command: str) -> str:

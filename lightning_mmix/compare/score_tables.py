@@ -5,13 +5,19 @@ from collections.abc import Iterator, Mapping, Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lightning_mmix.compare.differences import digits_for, mean_and_deviation, paired_difference
+from lightning_mmix.compare.differences import (
+    digits_for,
+    mean_and_deviation,
+    number,
+    paired_difference,
+    places_for,
+)
 from lightning_mmix.compare.findings import (
     LOGGED_KIND,
     Results,
+    Run,
     Score,
     clean_scores,
-    noise_scores,
     table,
     tempered_scores,
     why_unmeasured,
@@ -20,6 +26,7 @@ from lightning_mmix.compare.findings import (
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # way to train → score → a value a run
 
 _WIDTH = 80  # of a terminal
+_GAP = 2  # between columns
 _MOST_COLUMNS = 4  # that it has room for
 
 
@@ -37,8 +44,17 @@ def score_tables(results: Results) -> list[Table]:
     if why_unmeasured(results):
         kinds = [(f"What the module logs, mean ± std over {seeds} seeds", LOGGED_KIND.score)]
     found = [(title, part) for title, score in kinds for part in _parts(table(results, score))]
-    last = len(found) - 1
-    return [score_table(s, title, explains=i == last) for i, (title, s) in enumerate(found)]
+    return [score_table(s, title, explains=i == 0) for i, (title, s) in enumerate(found)]
+
+
+def noise_scores(run: Run) -> dict[str, float]:
+    """Accuracy in percent under noise and under FGSM, of the two weakest strengths each."""
+    found = {}
+    for family, name in (("Gaussian noise", "noise"), ("FGSM", "FGSM")):
+        rows = [row for row in run["conditions"] if row["family"] == family]
+        for row in sorted(rows, key=lambda row: float(row["strength"]))[:2]:
+            found[f"{name} {row['strength']:.2g}"] = 100 * float(row["accuracy"])
+    return found
 
 
 def score_table(scores: Scores, title: str = "", *, explains: bool = True) -> Table:
@@ -62,12 +78,13 @@ def score_table(scores: Scores, title: str = "", *, explains: bool = True) -> Ta
         box=SIMPLE_HEAD,
         show_edge=False,
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         min_width=max(len(title), len(caption)),  # each on one line, where there is room for it
     )
     columns = {name: _column(scores, name) for name in scores[base]}
     labels = [*scores, *(f"Δ {arm}" for arm in others)]
     # what does not fit wraps between words, labels first: a number that is cut is another number
-    room = _WIDTH - sum(3 + max(map(len, (name, *cells))) for name, cells in columns.items())
+    room = _WIDTH - sum(_GAP + max(map(len, (name, *cells))) for name, cells in columns.items())
     least = _longest_word(labels)
     shown.add_column("", min_width=least, max_width=max(room, least))
     for name, cells in columns.items():
@@ -78,10 +95,13 @@ def score_table(scores: Scores, title: str = "", *, explains: bool = True) -> Ta
 
 
 def markdown_table(scores: Scores) -> list[str]:
-    """The same in Markdown: a row a score, and a column a way and a difference."""
+    """The same in Markdown: a row a score, and a column a way and a difference, bold if clear."""
     base, *others = scores
     header = ["", *scores, *(f"Δ {arm}" for arm in others)]
-    rows = [[name, *_column(scores, name)] for name in scores[base]]
+    columns = {name: _column(scores, name, "**") for name in scores[base]}
+    rows = [
+        [name, *(cell.replace(" ", "\xa0") for cell in cells)] for name, cells in columns.items()
+    ]
     lines = [header, ["---", *["--:"] * (len(header) - 1)], *rows]
     return [f"| {' | '.join(cells)} |" for cells in lines]
 
@@ -89,21 +109,20 @@ def markdown_table(scores: Scores) -> list[str]:
 def spread(values: Sequence[float], digits: int) -> str:
     """The mean of values ± their standard deviation, if there are several."""
     mean, deviation = mean_and_deviation(values)
-    return f"{mean:.{digits}f}" + f" ± {deviation:.{digits}f}" * (len(values) > 1)
+    return number(mean, digits) + f" ± {deviation:.{digits}f}" * (len(values) > 1)
 
 
-def _column(scores: Scores, name: str) -> list[str]:
-    """A score of each way, and its differences from the first way."""
+def _column(scores: Scores, name: str, mark: str = "") -> list[str]:
+    """A score of each way, and its differences from the first way, a mark around clear ones."""
     base, *others = (each[name] for each in scores.values())
-    places = digits_for(base)
     differences = [paired_difference(values, base) for values in others]
-    return [
-        *(spread(values, places) for values in (base, *others)),
-        *(
-            f"{found.mean:+.{places}f}" + f" ± {found.half_width:.{places}f}" * (found.pairs > 1)
-            for found in differences
-        ),
-    ]
+    places = max((places_for(base, found) for found in differences), default=digits_for(base))
+    cells = [spread(values, places) for values in (base, *others)]
+    for found in differences:
+        width = f" ± {found.half_width:.{places}f}" * (found.pairs > 1)
+        around = mark * found.is_clear
+        cells.append(f"{around}{number(found.mean, places, '+')}{width}{around}")
+    return cells
 
 
 def _parts(scores: Scores) -> Iterator[Scores]:

@@ -1,39 +1,29 @@
 """The summary of a comparison: what was found, in at most five lines of plain words."""
 
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import groupby
-from math import isfinite, nan
-from operator import itemgetter
-from statistics import fmean
+from collections.abc import Iterator, Mapping, Sequence
+from math import ceil, floor, isfinite
 
+from lightning_mmix.compare.differences import number, reach
 from lightning_mmix.compare.findings import (
     FAMILY_KIND,
+    GAP,
     HIDDEN_KIND,
     LOGGED_KIND,
+    NEITHER,
+    ONE_SEED,
+    RANK,
+    VERDICTS,
     Finding,
     Results,
-    Run,
     compared,
 )
 
 _MOST = 5
-_NEITHER = "no difference shown"
-_RANK = " effective rank"
-_VERBS = {
-    "better": "is better",
-    "worse": "is worse",
-    "larger": "makes it larger",
-    "smaller": "makes it smaller",
-    _NEITHER: "shows no difference",
-    "of one seed": "differs",
-    "not comparable": "can't be compared",
-}
-_SPREAD = {
-    **_VERBS,
-    "larger": "spreads each class over more directions",
-    "smaller": "spreads each class over fewer directions",
-}
+_MOST_NAMED = 4  # families of conditions, or layers; of more only the greatest difference
+_FEW, _ENOUGH = 3, 5  # seeds
+_INCOMPARABLE = "not comparable, since a run gave NaN or infinity"
+_VERBS = {"better": "is better", "worse": "is worse", ONE_SEED: "differs"}
+_MORE = {"larger": "has more", "smaller": "has fewer", ONE_SEED: "differs"}
 
 
 def summary(results: Results) -> list[str]:
@@ -47,119 +37,183 @@ def summary(results: Results) -> list[str]:
         results: Of two or more ways to train.
 
     Returns:
-        At most five sentences in plain text, the differences with 95 % confidence intervals.
+        At most five sentences in plain text, the differences with 95 % confidence intervals, which
+        no-break spaces hold together.
     """
     base = next(iter(results))
     own = [each for each in compared(results) if each.base == base]
     measured = [each for each in own if each.kind is not LOGGED_KIND]
     logged = [each for each in own if each.kind is LOGGED_KIND]
-    lines = filter(None, [*_measured(measured, base, results), *_logged(logged, base)])
+    lines = filter(None, [*_measured(measured), *_logged(logged)])
     once = "; one seed says nothing about others." if len(results[base]) == 1 else "."
-    return [line.removesuffix(".") + once for line in lines][:_MOST]
+    return [line + once for line in lines][:_MOST]
 
 
-def _measured(own: Sequence[Finding], base: str, results: Results) -> Iterator[str]:
+def caveats(results: Results) -> list[str]:
+    """What to know before a summary is believed: that seeds are few, and comparisons many."""
+    seeds, said = len(next(iter(results.values()))), []
+    if 1 < seeds <= _FEW:
+        said.append(
+            f"Only {seeds} seeds: a first look. An interval reaches {reach(seeds):.2g} standard "
+            "deviations of the differences to each side; with --seeds "
+            f"{_ENOUGH} it would be {reach(_ENOUGH):.2g}."
+        )
+    found = [each for each in compared(results) if each.verdict not in (ONE_SEED, "not comparable")]
+    chance = len(found) / 20  # of 95 % intervals
+    if chance >= 1:
+        count = " or ".join(map(str, sorted({floor(chance), ceil(chance)})))
+        said.append(
+            f"Of the {len(found)} comparisons, {count} would look clear by chance even if nothing "
+            "differed."
+        )
+    return said
+
+
+def sentences(found: Sequence[Finding]) -> list[str]:
+    """A sentence for each difference that is clear, and one for all that are not."""
+    said, others = [], []
+    for each in found:
+        label = each.label.replace(" %", "")
+        if each.verdict in (NEITHER, ONE_SEED):
+            others.append(f"{label} {each.figures}")
+        elif isfinite(each.difference.mean):
+            said.append(f"{label} is {each.verdict}, {each.figures}.")
+        else:
+            said.append(f"{label} is {_INCOMPARABLE}.")
+    one = "One seed says nothing about others"
+    head = one if found[0].difference.pairs == 1 else NEITHER.capitalize()
+    return [*said, *([f"{head}: {'; '.join(others)}."] if others else [])]
+
+
+def _measured(own: Sequence[Finding]) -> Iterator[str]:
     """A line a kind of score, empty where that was not measured."""
-    against, called = f"against {base}", {arm: arm + _trust(results[arm]) for arm in results}
-    likelihoods = {"NLL": " in NLL", "Brier": " in Brier score"}
-    errors = {"ECE %": " in ECE", "ECE % at T": " in ECE at the temperature"}
-    layers = {
-        each.label: f" at {each.label.removesuffix(_RANK)}"
-        for each in own
-        if each.kind is HIDDEN_KIND and each.label.endswith(_RANK)
+    likelihoods = {"NLL": "", "NLL at T": "at a fitted temperature", "Brier": "in Brier score"}
+    errors = {
+        GAP: "",
+        "ECE %": "in ECE",
+        "smECE %": "in smECE",
+        "ECE % at T": "in ECE at the temperature",
     }
-    yield _line(f"Accuracy {against}", own, {"accuracy %": ""})
-    yield _line(f"Likelihood {against}", own, likelihoods)
-    yield _line(f"Calibration against {called[base]}", own, errors, called.__getitem__)
-    yield _robustness([each for each in own if each.kind is FAMILY_KIND], against)
-    yield _line(f"Hidden states (effective rank) {against}", own, layers, verbs=_SPREAD)
-    at_t = {f"{label} at T": where for label, where in likelihoods.items()}
-    yield _line(f"Likelihood at the temperature {against}", own, at_t)
+    families = [each for each in own if each.kind is FAMILY_KIND]
+    ranks = [each for each in own if each.kind is HIDDEN_KIND and each.name.endswith(RANK)]
+    spread = "Hidden states (directions that a class spreads over on average; neither good nor bad)"
+    yield _line("Accuracy", own, {"accuracy %": ""})
+    yield _line("Likelihood (NLL)", own, likelihoods)
+    yield _line("Calibration", own, errors)
+    yield _places("Robustness (accuracy on disturbed inputs)", families, "under", _VERBS)
+    yield _places(spread, ranks, "at", _MORE)
 
 
-def _logged(own: Sequence[Finding], base: str) -> list[str]:
+def _logged(own: Sequence[Finding]) -> list[str]:
     """A line a quantity that the module logs, the clearest difference first."""
     clearest = dict.fromkeys((each.name for each in own), 0.0)
     for each in own:
         clearest[each.name] = max(clearest[each.name], _clarity(each))
     names = sorted(clearest, key=clearest.__getitem__, reverse=True)
-    return [_line(f"{name} against {base}", own, {name: ""}) for name in names]
+    return [_line(name, own, {name: ""}) for name in names]
 
 
-def _robustness(own: Sequence[Finding], against: str) -> str:
-    """In how many families of conditions accuracy is better or worse, and where most clearly."""
-    families = list(dict.fromkeys(each.name for each in own))
-    if len(families) == 1:
-        head = f"Robustness (accuracy under {families[0]}) {against}"
-        return _line(head, own, {own[0].label: ""})
-    several = [each for each in own if each.difference.pairs > 1]
-    predicates = {arm: _counted(each) for arm, each in _by_arm(several)}
-    head = f"Robustness (accuracy in {len(families)} families of conditions) {against}"
-    return _sentence(head, predicates)
+def _line(head: str, own: Sequence[Finding], where: Mapping[str, str]) -> str:
+    """A line of the first of some scores, and of what others say that it does not.
+
+    Args:
+        head: Stands before it.
+        own: Findings, those of other scores among them.
+        where: Label of a score → what stands behind a verdict on it.
+    """
+    lead, *others = where
+    predicates, start = {}, head
+    for each in (each for each in own if each.label == lead):
+        by_label = {one.label: one for one in own if one.arm == each.arm}
+        rest = [by_label[label] for label in others if label in by_label]
+        predicates[each.arm + _value(each, 1)] = f": {_verdict(each)}{_rest(each, rest, where)}"
+        start = f"{head}: {each.base}{_value(each, 0)}; "
+    return _sentence(start, predicates)
 
 
-def _counted(own: Sequence[Finding]) -> str:
-    counts, best = Counter(each.verdict for each in own), max(own, key=_clarity)
-    parts = []
-    for verdict in filter(counts.__contains__, _VERBS):
-        everywhere = "any" if verdict == _NEITHER else "all"
-        part = f"{_VERBS[verdict]} in {everywhere if len(counts) == 1 else counts[verdict]}"
-        is_clearest = best.difference.is_clear and best.verdict == verdict
-        parts.append(part + f", most clearly under {best.name}, {best.figures}" * is_clearest)
-    return ", and ".join(parts)
+def _rest(lead: Finding, others: Sequence[Finding], where: Mapping[str, str]) -> str:
+    """What others say, those whose verdict was not said before."""
+    verdicts, said = {lead.verdict}, []
+    for each in others:
+        if each.verdict not in verdicts:
+            said.append(f"{each.verdict} {where[each.label]}, {each.figures}")
+            verdicts.add(each.verdict)
+    # better or worse is no contrast to a change of confidence
+    is_contrast = lead.name != GAP or NEITHER in (lead.verdict, others[0].verdict)
+    link = ", but " if is_contrast else ", and "
+    return link * bool(said) + ", and ".join(said)
 
 
-def _line(
-    head: str,
-    own: Sequence[Finding],
-    scores: Mapping[str, str],
-    called: Callable[[str], str] = str,
-    verbs: Mapping[str, str] = _VERBS,
-) -> str:
-    """A line of some scores, which are given as label → what stands behind the verb."""
-    predicates = {}
-    for arm, each in _by_arm([one for one in own if one.label in scores]):
-        said = [(verbs[one.verdict], scores[one.label] + _number(one)) for one in each]
-        parts = [
-            verb + (" and" if verb == verbs[_NEITHER] else ", and").join(rest for _, rest in same)
-            for verb, same in groupby(said, itemgetter(0))
-        ]
-        predicates[called(arm)] = ", and ".join(parts)
-    return _sentence(head, predicates)
-
-
-def _number(each: Finding) -> str:
+def _verdict(each: Finding) -> str:
     if not isfinite(each.difference.mean):
-        return ", since a run gave NaN or infinity"
-    return "" if each.verdict == _NEITHER else f", {each.figures}"
+        return _INCOMPARABLE
+    if each.name == GAP and each.difference.is_clear:
+        return f"a change of {each.figures}"
+    short = {NEITHER: NEITHER, ONE_SEED: each.figures}
+    return short.get(each.verdict, f"{each.verdict}, {each.figures}")
 
 
-def _sentence(head: str, predicates: Mapping[str, str]) -> str:
+def _value(each: Finding, which: int) -> str:
+    """The mean score of the base, 0, or of the way to train, 1."""
+    mean = each.means[which]
+    if not isfinite(mean):
+        return ""
+    if each.name != GAP:
+        return " " + number(mean, each.places) + "\xa0%" * ("%" in each.label)
+    word = "over" if mean > 0 else "under"
+    return f" {word}-confident by {number(abs(mean), each.places)}\xa0points"
+
+
+def _places(head: str, own: Sequence[Finding], at: str, verbs: Mapping[str, str]) -> str:
+    """A line of the same score in several places."""
+    arms = dict.fromkeys(each.arm for each in own)
+    by_arm = {arm: [each for each in own if each.arm == arm] for arm in arms}
+    return _sentence(f"{head}: ", {arm: _where(each, at, verbs) for arm, each in by_arm.items()})
+
+
+def _where(own: Sequence[Finding], at: str, verbs: Mapping[str, str]) -> str:
+    """What is said of a way to train: in which places there are differences."""
+    verdicts = [verdict for verdict in VERDICTS if any(each.verdict == verdict for each in own)]
+    if verdicts == [NEITHER]:
+        return f": {NEITHER}"
+    parts = []
+    for verdict in verdicts:
+        same = [each for each in own if each.verdict == verdict]
+        if len(own) > _MOST_NAMED:
+            most = max(same, key=lambda each: abs(each.difference.mean))
+            where = f"{len(same)} of {len(own)}" + f", most {at} {_moved(most)}" * (
+                verdict in verbs
+            )
+        elif verdict in verbs:
+            where = f", and {at} ".join(map(_moved, same))
+        else:
+            where = " and ".join(map(_place, same))
+        parts.append(f"{verbs.get(verdict, verdict)} {at} {where}")
+    return " " + ", and ".join(parts)
+
+
+def _place(each: Finding) -> str:
+    return each.name.removesuffix(f": {RANK}")
+
+
+def _moved(each: Finding) -> str:
+    """From where to where a score went, and by how much."""
+    before, after = (number(mean, each.places) for mean in each.means)
+    unit = "\xa0%" * ("%" in each.label)
+    return f"{_place(each)}, {before}\xa0→\xa0{after}{unit}, {each.figures}"
+
+
+def _sentence(start: str, predicates: Mapping[str, str]) -> str:
     """What is said of each way to train, of several at once if it is the same; empty of none."""
     clauses = []
     for said in dict.fromkeys(predicates.values()):
         arms = [arm for arm, each in predicates.items() if each == said]
-        verb = said if len(arms) == 1 else said.replace("shows", "show", 1)
-        clauses.append(f"{' and '.join(arms)} {verb}")
-    # that all intervals are of 95 % stands beside the tables
-    sentence = f"{head}: {'; '.join(clauses)}.".replace("(95 % interval", "(interval", 1)
-    return sentence.replace("(95 % interval ", "(") if clauses else ""
-
-
-def _by_arm(own: Sequence[Finding]) -> list[tuple[str, list[Finding]]]:
-    arms = dict.fromkeys(each.arm for each in own)
-    return [(arm, [each for each in own if each.arm == arm]) for arm in arms]
+        of_all = {1: "", 2: " for either"}.get(len(arms), " for any")
+        clauses.append(" and ".join(arms) + said + of_all * said.endswith(f": {NEITHER}"))
+    return start + "; ".join(clauses) if clauses else ""
 
 
 def _clarity(each: Finding) -> float:
     """How many half widths of its interval a difference is away from zero."""
     found = each.difference
     return abs(found.mean) / found.half_width if isfinite(found.mean) and found.half_width else 0.0
-
-
-def _trust(runs: Sequence[Run]) -> str:
-    """In brackets, by how much confidence differs from accuracy."""
-    gaps = [run["clean"]["gap"] for run in runs if "gap" in run.get("clean", {})]
-    gap = 100 * fmean(gaps) if gaps else nan
-    word = "over" if gap > 0 else "under"
-    return f" ({word}-confident by {abs(gap):.1f} points)" if isfinite(gap) else ""

@@ -23,6 +23,7 @@ from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, cli
 from lightning_mmix.compare import command
 from lightning_mmix.compare.command import compare, refuse_other, show
 from lightning_mmix.compare.findings import clean_scores, table
+from lightning_mmix.compare.options import options_of
 from lightning_mmix.compare.runs import processes
 from lightning_mmix.compare.runs.processes import RunFailedError, carry_out, slots
 from lightning_mmix.compare.runs.run import History, RunCLI, set_way
@@ -33,41 +34,41 @@ from lightning_mmix.training.visits import stage_of
 EXAMPLES = Path(__file__).parents[2] / "examples"
 ARMS = ["none", "manifold", str(EXAMPLES / "input_mixup.yaml")]
 GOLDEN = (
-    "                      Test scores, mean ± std over 2 seeds\n"
-    "                     accuracy %              NLL          ECE %            Brier\n"
-    "────────────────────────────────────────────────────────────────────────────────\n"
-    "no mixing          90.50 ± 0.71    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
-    "manifold mixup     93.00 ± 1.41    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
+    "                  Test scores, mean ± std over 2 seeds\n"
+    "                    accuracy %            NLL        ECE %          Brier\n"
+    "─────────────────────────────────────────────────────────────────────────\n"
+    "no mixing         90.50 ± 0.71  0.300 ± 0.000  5.00 ± 0.00  0.150 ± 0.000\n"
+    "manifold mixup    93.00 ± 1.41  0.300 ± 0.000  5.00 ± 0.00  0.150 ± 0.000\n"
     "\n"
-    "Δ manifold mixup   +2.50 ± 6.35   +0.000 ± 0.000   +0.00 ± 0.00   +0.000 ± 0.000\n"
+    "Δ manifold mixup  +2.50 ± 6.35  0.000 ± 0.000  0.00 ± 0.00  0.000 ± 0.000\n"
+    "             Δ: minus no mixing, ± half of its 95 % interval\n"
     "\n"
-    "            The same at the temperature T, fitted on validation data\n"
-    "                              T              NLL          ECE %            Brier\n"
-    "────────────────────────────────────────────────────────────────────────────────\n"
-    "no mixing           1.60 ± 0.14    0.200 ± 0.000    2.00 ± 0.00    0.100 ± 0.000\n"
-    "manifold mixup      0.75 ± 0.07    0.200 ± 0.000    2.00 ± 0.00    0.100 ± 0.000\n"
+    "        The same at the temperature T, fitted on validation data\n"
+    "                             T            NLL        ECE %          Brier\n"
+    "─────────────────────────────────────────────────────────────────────────\n"
+    "no mixing          1.60 ± 0.14  0.200 ± 0.000  2.00 ± 0.00  0.100 ± 0.000\n"
+    "manifold mixup     0.75 ± 0.07  0.200 ± 0.000  2.00 ± 0.00  0.100 ± 0.000\n"
     "\n"
-    "Δ manifold mixup   -0.85 ± 1.91   +0.000 ± 0.000   +0.00 ± 0.00   +0.000 ± 0.000\n"
+    "Δ manifold mixup  -0.85 ± 1.91  0.000 ± 0.000  0.00 ± 0.00  0.000 ± 0.000\n"
     "\n"
-    "          Accuracy %, the weakest noise and attacks\n"
-    "                     noise 0.05       FGSM 0.1       FGSM 0.3\n"
-    "─────────────────────────────────────────────────────────────\n"
-    "no mixing          71.00 ± 1.41   50.00 ± 0.00   51.00 ± 1.41\n"
-    "manifold mixup     80.50 ± 0.71   50.00 ± 0.00   60.50 ± 0.71\n"
+    "        Accuracy %, the weakest noise and attacks\n"
+    "                    noise 0.05      FGSM 0.1      FGSM 0.3\n"
+    "──────────────────────────────────────────────────────────\n"
+    "no mixing         71.00 ± 1.41  50.00 ± 0.00  51.00 ± 1.41\n"
+    "manifold mixup    80.50 ± 0.71  50.00 ± 0.00  60.50 ± 0.71\n"
     "\n"
-    "Δ manifold mixup   +9.50 ± 6.35   +0.00 ± 0.00   +9.50 ± 6.35\n"
-    "       Δ: minus no mixing, ± half of its 95 % interval\n"
+    "Δ manifold mixup  +9.50 ± 6.35   0.00 ± 0.00  +9.50 ± 6.35\n"
     ""
 )
 GOLDEN_CLEAN = (
-    "                      Test scores, mean ± std over 2 seeds\n"
-    "                     accuracy %              NLL          ECE %            Brier\n"
-    "────────────────────────────────────────────────────────────────────────────────\n"
-    "no mixing          90.50 ± 0.71    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
-    "manifold mixup     90.50 ± 0.71    0.300 ± 0.000    5.00 ± 0.00    0.150 ± 0.000\n"
+    "                  Test scores, mean ± std over 2 seeds\n"
+    "                    accuracy %            NLL        ECE %          Brier\n"
+    "─────────────────────────────────────────────────────────────────────────\n"
+    "no mixing         90.50 ± 0.71  0.300 ± 0.000  5.00 ± 0.00  0.150 ± 0.000\n"
+    "manifold mixup    90.50 ± 0.71  0.300 ± 0.000  5.00 ± 0.00  0.150 ± 0.000\n"
     "\n"
-    "Δ manifold mixup   +0.00 ± 0.00   +0.000 ± 0.000   +0.00 ± 0.00   +0.000 ± 0.000\n"
-    "                Δ: minus no mixing, ± half of its 95 % interval\n"
+    "Δ manifold mixup   0.00 ± 0.00  0.000 ± 0.000  0.00 ± 0.00  0.000 ± 0.000\n"
+    "             Δ: minus no mixing, ± half of its 95 % interval\n"
     ""
 )
 
@@ -319,6 +320,28 @@ def test_the_terminal_shows_scores_as_trained_at_the_temperature_and_under_condi
 def test_the_terminal_shows_what_there_is(capsys):
     results = {arm: [scored(0.9), scored(0.91)] for arm in ("no mixing", "manifold mixup")}
     assert shown(capsys, results) == GOLDEN_CLEAN
+
+
+def test_lines_of_the_terminal_hang_and_break_no_interval(capsys):
+    one, other = [scored(0.9), scored(0.91)], [scored(0.62), scored(0.64)]
+    show({"a way with a long name": one, "another": other}, Console(width=60))
+    lines = capsys.readouterr().out.splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("· Accuracy"))
+    assert lines[start : start + 2] == [
+        "· Accuracy: a way with a long name 90.50 %; another 63.00 %:",
+        "  worse, -27.50 points (-33.85 to -21.15).",
+    ]
+
+
+def test_a_report_says_what_each_way_is():
+    overlay = str(EXAMPLES / "input_mixup.yaml")
+    options = options_of(["--config", overlay, "--arms", "none", overlay])
+    runs = {arm: [{"stage": "test", "seconds": {"training": 2.0}}] for arm in options.ways}
+    about = command._about(options, "compare", runs)
+    assert about["ways"] == {
+        "no mixing": "as in the config, with nothing mixed",
+        "input_mixup": f"as in the config with `{overlay}` laid over it",
+    }
 
 
 def test_every_arm_has_a_folder_of_its_own(tmp_path):

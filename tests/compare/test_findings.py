@@ -1,17 +1,21 @@
 """What is said of runs, in golden text."""
 
+from itertools import groupby
+
 import pytest
 
 from lightning_mmix.compare.findings import (
     calibration_scores,
     clean_scores,
+    compared,
     family_scores,
-    findings,
-    noise_scores,
+    repeated,
     spectrum_scores,
     table,
     tempered_scores,
 )
+from lightning_mmix.compare.score_tables import noise_scores
+from lightning_mmix.compare.summary import sentences
 
 CLEAN = {"accuracy": 0.9, "nll": 0.3, "ece": 0.05, "brier": 0.15, "gap": 0.04, "smece": 0.06}
 
@@ -99,37 +103,43 @@ def moved(key, differences):
     return [run(**{key: CLEAN[key] + difference}) for difference in differences]
 
 
+def findings(results):
+    """What is said of each pair, kind by kind."""
+    pairs = groupby(compared(results), lambda each: (each.kind, each.pair))
+    return [
+        f"{pair}: {each}".replace("\xa0", " ")
+        for (_, pair), own in pairs
+        for each in sentences(list(own))
+    ]
+
+
 UP, DOWN, NEITHER = (0.019, 0.02, 0.021), (-0.019, -0.02, -0.021), (-0.01, 0, 0.02)
 
 
 @pytest.mark.parametrize(
     ("key", "differences", "sentence"),
     [
-        ("accuracy", UP, "accuracy is better, +2.00 points (95 % interval +1.75 to +2.25)."),
-        ("accuracy", DOWN, "accuracy is worse, -2.00 points (95 % interval -2.25 to -1.75)."),
-        (
-            "accuracy",
-            NEITHER,
-            "no difference in accuracy shown with 3 seeds, "
-            "+0.33 points (95 % interval -3.46 to +4.13).",
-        ),
-        ("accuracy", UP[:1], "accuracy +1.90 points; one seed says nothing about others."),
-        ("nll", UP, "NLL is worse, +0.020 (95 % interval +0.018 to +0.022)."),
-        ("nll", DOWN, "NLL at T is better, -0.010 (95 % interval -0.011 to -0.009)."),
-        ("nll", DOWN[:1], "NLL -0.019; one seed says nothing about others."),
-        ("ece", DOWN, "ECE is better, -2.00 points (95 % interval -2.25 to -1.75)."),
-        ("ece", UP, "ECE at T is worse, +1.00 points (95 % interval +0.88 to +1.12)."),
-        ("brier", DOWN, "Brier is better, -0.020 (95 % interval -0.022 to -0.018)."),
-        (
-            "brier",
-            NEITHER,
-            "no difference in Brier shown with 3 seeds, +0.003 (95 % interval -0.035 to +0.041).",
-        ),
+        ("accuracy", UP, "accuracy is better, +2.00 points (+1.75 to +2.25)."),
+        ("accuracy", DOWN, "accuracy is worse, -2.00 points (-2.25 to -1.75)."),
+        ("nll", UP, "NLL is worse, +0.020 (+0.018 to +0.022)."),
+        ("nll", DOWN, "NLL at T is better, -0.010 (-0.011 to -0.009)."),
+        ("ece", DOWN, "ECE is better, -2.00 points (-2.25 to -1.75)."),
+        ("ece", UP, "ECE at T is worse, +1.00 points (+0.88 to +1.12)."),
+        ("brier", DOWN, "Brier is better, -0.020 (-0.022 to -0.018)."),
     ],
 )
-def test_a_clean_score_is_better_worse_or_not_shown_to_differ(key, differences, sentence):
+def test_a_clean_score_is_better_or_worse(key, differences, sentence):
     results = {"plain": [run()] * len(differences), "mixed": moved(key, differences)}
     assert f"mixed against plain: {sentence}" in findings(results)
+
+
+def test_what_is_not_shown_to_differ_shares_a_sentence():
+    results = {"plain": [run()] * 3, "mixed": moved("accuracy", NEITHER)}
+    first = "mixed against plain: No difference shown: accuracy +0.33 points (-3.46 to +4.13); NLL "
+    assert findings(results)[0].startswith(first)
+    single = {arm: runs[:1] for arm, runs in results.items()}
+    first = "mixed against plain: One seed says nothing about others: accuracy -1.00 points; NLL "
+    assert findings(single)[0].startswith(first)
 
 
 def attacked(*accuracies):
@@ -138,7 +148,7 @@ def attacked(*accuracies):
 
 def test_a_family_is_better_or_worse():
     found = findings({"plain": attacked(0.5, 0.5, 0.5), "mixed": attacked(0.519, 0.52, 0.521)})
-    expected = "accuracy under FGSM is better, +2.00 points (95 % interval +1.75 to +2.25)."
+    expected = "accuracy under FGSM is better, +2.00 points (+1.75 to +2.25)."
     assert found[-1] == f"mixed against plain: {expected}"
 
 
@@ -148,22 +158,18 @@ def spread(*rests):
 
 def test_a_spectrum_is_larger_or_smaller_but_never_better():
     found = findings({"plain": spread(2, 2, 2), "mixed": spread(1.019, 1.02, 1.021)})
-    assert found[-2] == (
-        "mixed against plain: net.1 rest is smaller, -0.980 (95 % interval -0.982 to -0.978)."
+    assert found[-3] == (
+        "mixed against plain: net.1: sum of the rest is smaller, -0.98 (-0.98 to -0.98)."
     )
-    assert "net.1 effective rank is smaller" in found[-1]
-    assert "no difference in net.1 largest shown with 3 seeds, +0.000" in found[-3]
+    assert "net.1: effective rank is smaller" in found[-2]
+    assert "No difference shown: net.1: largest 0.00 (" in found[-1]
     turned = findings({"plain": spread(1, 1), "mixed": spread(2, 2.001)})
-    assert "net.1 rest is larger, +1.00 (95 % interval +0.99 to +1.01)" in turned[-2]
+    assert "net.1: sum of the rest is larger, +1.000 (+0.994 to +1.007)" in turned[-3]
 
 
 def test_equal_differences_have_no_width_to_judge_by():
     found = findings({"plain": spread(1, 1), "mixed": spread(2, 2)})
-    assert "no difference in net.1 rest shown with 2 seeds, +1.000" in found[-2]
-
-
-def labels(found):
-    return [each.split("; ")[0].rsplit(" ", 1)[0].removesuffix(" +0.00") for each in found]
+    assert "net.1: sum of the rest +1.000 (the same with every seed)" in found[-1]
 
 
 FULL = {
@@ -177,18 +183,18 @@ FULL = {
     for arm in ("plain", "mixup", "manifold")
 }
 KINDS = [
-    ["accuracy", "NLL", "ECE", "Brier", "smECE"],
-    ["NLL at T", "ECE at T", "Brier at T", "smECE at T"],
-    ["accuracy under zoom"],
-    ["net largest", "net rest", "net effective rank"],
+    ["accuracy %", "NLL", "ECE %", "Brier", "smECE %", "gap %"],
+    ["NLL at T", "ECE % at T", "Brier at T", "smECE % at T", "gap % at T"],
+    ["accuracy % under zoom"],
+    ["net: largest", "net: sum of the rest", "net: effective rank"],
     ["loss"],
 ]
 
 
 def test_every_way_is_held_against_the_first_and_the_third_against_the_second():
     pairs = ["mixup against plain", "manifold against plain", "manifold against mixup"]
-    expected = [f"{pair}: {name}" for kind in KINDS for pair in pairs for name in kind]
-    assert labels(findings(FULL)) == expected
+    expected = [(pair, name) for kind in KINDS for pair in pairs for name in kind]
+    assert [(each.pair, each.label) for each in compared(FULL)] == expected
 
 
 def test_what_a_module_logs_is_larger_or_smaller_with_as_many_digits_as_tell():
@@ -196,16 +202,13 @@ def test_what_a_module_logs_is_larger_or_smaller_with_as_many_digits_as_tell():
         return [run(own={"loss": value}, temperature=None) for value in values]
 
     found = findings({"plain": logged(5, 5, 5), "mixed": logged(5.0029, 5.003, 5.0031)})
-    assert found[-1] == (
-        "mixed against plain: loss is larger, +0.00300 (95 % interval +0.00275 to +0.00325)."
-    )
+    assert found[-1] == ("mixed against plain: loss is larger, +0.00300 (+0.00275 to +0.00325).")
 
 
 def test_of_what_is_no_classifier_there_are_findings_of_what_it_logs():
     bare = [{"own": {"loss": 1.0}, "unmeasured": "targets are no labels"}] * 2
     assert findings({"plain": bare, "mixed": bare}) == [
-        "mixed against plain: no difference in loss shown with 2 seeds, "
-        "+0.000 (the same with every seed)."
+        "mixed against plain: No difference shown: loss 0.000 (the same with every seed)."
     ]
 
 
@@ -215,6 +218,15 @@ def test_one_way_alone_is_held_against_nothing():
 
 def test_a_run_that_diverged_is_no_reason_to_fail():
     results = {"plain": [run(), run()], "mixed": [run(), run(nll=float("nan"))]}
-    assert findings(results)[1] == (
-        "mixed against plain: NLL can't be compared, since a run gave NaN or infinity."
+    assert findings(results)[0] == (
+        "mixed against plain: NLL is not comparable, since a run gave NaN or infinity."
     )
+
+
+def test_what_a_module_logs_is_left_out_where_it_equals_a_score_in_every_run():
+    def logged(**own):
+        return run(own={"loss": 0.3, "f1": 0.9, "T": 1.5, "ece": 0.025, **own})
+
+    results = {"plain": [logged(), logged()], "mixed": [logged(), logged(loss=0.3000001, f1=0.8)]}
+    assert repeated(results) == ["loss", "T", "ece"]
+    assert [each.label for each in compared(results) if not each.kind.is_judged] == ["f1"]

@@ -48,15 +48,20 @@ def results():
     return {arm: [run(arm, s, a) for s, a in enumerate(both)] for arm, both in accuracies.items()}
 
 
+def page_of(folder):
+    return (folder / "report.md").read_text().replace("\xa0", " ")
+
+
 def test_the_page_gives_means_deviations_and_differences(results, tmp_path):
     write_report(tmp_path, results, ABOUT)
-    page = (tmp_path / "report.md").read_text()
+    page = page_of(tmp_path)
     assert "- machine: a desk" in page
     assert "| accuracy % | 55.00 ± 7.07 | 75.00 ± 7.07 | +20.00 ± 0.00 |" in page
-    assert "| smECE % | 5.00 ± 0.00 | 5.00 ± 0.00 | +0.00 ± 0.00 |" in page
-    assert "| T | 0.500 ± 0.000 | 0.500 ± 0.000 | +0.000 ± 0.000 |" in page
+    assert "| smECE % | 5.00 ± 0.00 | 5.00 ± 0.00 | 0.00 ± 0.00 |" in page
+    assert "| T | 0.500 ± 0.000 | 0.500 ± 0.000 | 0.000 ± 0.000 |" in page
+    assert page.count("| gap % | -10.00 ± 0.00 | -10.00 ± 0.00 | 0.00 ± 0.00 |") == 2
     assert "| FGSM | 40.00 ± 7.07 | 60.00 ± 7.07 | +20.00 ± 0.00 |" in page
-    assert "| net.1 largest | 3.00 ± 0.00 | 3.00 ± 0.00 | +0.00 ± 0.00 |" in page
+    assert "| net.1: largest | 3.00 ± 0.00 | 3.00 ± 0.00 | 0.00 ± 0.00 |" in page
     assert "| test/f1 | 0.275 ± 0.035 | 0.375 ± 0.035 | +0.100 ± 0.000 |" in page
 
 
@@ -69,61 +74,83 @@ LAST = ["Every finding", "How it was made"]
 
 def test_the_page_begins_with_what_was_found_and_ends_with_how_it_was_made(results, tmp_path):
     write_report(tmp_path, results, ABOUT)
-    page = (tmp_path / "report.md").read_text()
-    title, _, *found = page.split("\n\n## ")[0].splitlines()
+    page = page_of(tmp_path)
+    title, warning, found, *_ = page.split("\n\n")
     assert title == "# Comparison: no mixing, manifold mixup"
-    assert found[:5] == [f"- {line}" for line in IN_BOLD]
+    assert warning.startswith("Only 2 seeds: a first look.")
+    assert found.splitlines() == [f"- {line}" for line in IN_BOLD]
     assert titles(page) == ["Scores as trained", "Scores at the temperature", "Pictures", *LAST]
 
 
 IN_BOLD = [
-    "**Accuracy** against no mixing: manifold mixup shows no difference.",
-    "**Likelihood** against no mixing: manifold mixup shows no difference in NLL and in Brier "
-    "score.",
-    "**Calibration** against no mixing (under-confident by 10.0 points): manifold mixup "
-    "(under-confident by 10.0 points) shows no difference in ECE and in ECE at the temperature.",
-    "**Robustness** (accuracy under FGSM) against no mixing: manifold mixup shows no difference.",
-    "**Hidden states** (effective rank) against no mixing: manifold mixup shows no difference at "
-    "net.1.",
+    "**Accuracy**: no mixing 55.00 %; manifold mixup 75.00 %: no difference shown.",
+    "**Likelihood** (NLL): no mixing 0.450; manifold mixup 0.250: no difference shown.",
+    "**Calibration**: no mixing under-confident by 10.00 points; manifold mixup under-confident by "
+    "10.00 points: no difference shown.",
+    "**Robustness** (accuracy on disturbed inputs): manifold mixup: no difference shown.",
+    "**Hidden states** (directions that a class spreads over on average; neither good nor bad): "
+    "manifold mixup: no difference shown.",
 ]
+
+
+def test_the_page_says_what_each_way_is_and_lists_it_once(results, tmp_path):
+    ways = {"no mixing": "nothing mixed", "manifold mixup": "as in the config"}
+    write_report(tmp_path, results, {**ABOUT, "ways": ways})
+    lines = page_of(tmp_path).splitlines()
+    assert lines[2:5] == ["- no mixing: nothing mixed", "- manifold mixup: as in the config", ""]
+    assert not any(line.startswith("- ways") for line in lines)
 
 
 def test_each_word_of_the_tables_has_a_line_that_explains_it(results, tmp_path):
     write_report(tmp_path, results, ABOUT)
-    page = (tmp_path / "report.md").read_text()
-    words = re.findall(r"^- \*\*(\w+|.)\*\*: ", page, re.MULTILINE)
-    assert words == ["NLL", "ECE", "Brier", "smECE", "gap", "T", "±", "Δ"]
+    page = page_of(tmp_path)
+    words = re.findall(r"^- \*\*(.*)\*\*: ", page.split("\n\n## ")[0], re.MULTILINE)
+    assert words[2:] == [
+        *("accuracy", "NLL", "confidence", "ECE", "smECE", "gap", "Brier", "T", "points", "FGSM"),
+        *("effective rank", "±", "Δ"),
+    ]
 
 
 def test_findings_come_kind_by_kind_and_pair_by_pair(results, tmp_path):
     write_report(tmp_path, results, ABOUT)
-    page = (tmp_path / "report.md").read_text().split("## Every finding")[1]
+    page = page_of(tmp_path).split("## Every finding")[1]
     kinds = re.findall(r"^### (.*)$", page, re.MULTILINE)
     assert kinds == [
         *("Scores as trained", "Scores at the temperature", "Accuracy under conditions"),
         *("Hidden states", "What the module logs"),
     ]
-    assert page.count("**manifold mixup against no mixing: no difference shown in ") == len(kinds)
-    assert "- no difference in accuracy under FGSM shown with 2 seeds, +20.00 points (" in page
+    assert page.count("**manifold mixup against no mixing**\n\n- No difference") == len(kinds)
+    assert "- No difference shown: accuracy under FGSM +20.00 points (the same with every" in page
     assert "<details>" not in page
 
 
 def test_of_many_numbers_table_and_sentences_are_folded(results, tmp_path):
-    for run in [run for runs in results.values() for run in runs]:
-        run["own"] = {f"test/{i}": run["clean"]["accuracy"] for i in range(7)}
+    for arm, runs in results.items():
+        for seed, run in enumerate(runs):
+            shift = (arm == "manifold mixup") * (1 + seed / 100)
+            run["own"] = {"test/u": 3 + seed, **{f"test/{i}": 3 + shift for i in range(7)}}
     write_report(tmp_path, results, ABOUT)
-    page = (tmp_path / "report.md").read_text()
-    assert "<details>\n<summary>Table</summary>\n\n|  | no mixing |" in page
-    folded = "<summary>manifold mixup against no mixing: no difference shown in 7</summary>\n\n- no"
-    assert folded in page
+    page = page_of(tmp_path)
+    assert "<details>\n<summary>Table, 8 rows</summary>\n\n|  | no mixing |" in page
+    clear = ", ".join(f"test/{i}" for i in range(7))
+    title = f"manifold mixup against no mixing: larger: {clear}; no difference shown in 1"
+    assert f"<summary>{title}</summary>\n\n- test/0 is larger, +1.00" in page
     assert page.count("\n\n</details>\n") == 2
+
+
+def test_what_is_logged_and_measured_is_told_once(results, tmp_path):
+    for run in [run for runs in results.values() for run in runs]:
+        run["own"] = {"test/accuracy": run["clean"]["accuracy"]}
+    write_report(tmp_path, results, ABOUT)
+    told = "### What the module logs\n\nLeft out, since they equal a score in every run: "
+    assert f"{told}test/accuracy.\n" in page_of(tmp_path)
 
 
 def test_a_second_spectrum_is_not_explained_again(results, tmp_path):
     for run in [run for runs in results.values() for run in runs]:
         run["spectrum"]["net.2"] = run["spectrum"]["net.1"]
     write_report(tmp_path, results, ABOUT)
-    page = (tmp_path / "report.md").read_text()
+    page = page_of(tmp_path)
     assert "*Spectrum of net.1: the singular values" in page
     assert "![spectrum](spectrum-net.2.png)\n\n*The same of net.2.*" in page
 
@@ -146,7 +173,7 @@ def test_what_is_no_classifier_is_compared_by_what_it_logs(results, tmp_path):
         for arm, runs in results.items()
     }
     write_report(tmp_path, logged, ABOUT)
-    page = (tmp_path / "report.md").read_text()
+    page = page_of(tmp_path)
     assert "scores were not measured: targets are no labels." in page
     assert page.count("| test/f1 |") == 1
     assert titles(page) == ["What the module logs", "Pictures", *LAST]
@@ -193,7 +220,7 @@ def test_the_pictures_show_the_numbers_of_the_results(results):
 def test_of_one_seed_there_is_a_report_without_deviations(results, tmp_path):
     single = {arm: runs[:1] for arm, runs in results.items()}
     write_report(tmp_path, single, ABOUT)
-    page = (tmp_path / "report.md").read_text()
+    page = page_of(tmp_path)
     assert "| accuracy % | 50.00 | 70.00 | +20.00 |" in page
     assert "one seed says nothing about others" in page
 
@@ -202,6 +229,6 @@ def test_of_one_seed_there_is_a_report_without_deviations(results, tmp_path):
 def test_a_run_that_diverged_is_reported_as_such(results, tmp_path, value):
     results["manifold mixup"][0]["clean"]["nll"] = value
     write_report(tmp_path, results, ABOUT)
-    page = (tmp_path / "report.md").read_text()
+    page = page_of(tmp_path)
     assert re.search(rf"^\| NLL \| 0.450 ± 0.071 \| {value} ± nan", page, re.MULTILINE)
-    assert "- NLL can't be compared, since a run gave NaN or infinity." in page
+    assert "- NLL is not comparable, since a run gave NaN or infinity." in page
