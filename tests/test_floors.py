@@ -37,7 +37,7 @@ BELOW = {
         *("core", "plots", "batches", "pairing", "cuts", "metrics", "evaluation", "engine"),
         *("training", "faces", "problems"),
     },
-    "cli": {"batches", "cuts", "engine", "training", "compare", "problems"},
+    "cli": {"batches", "cuts", "proof", "engine", "training", "compare", "problems"},
 }
 WHERE = {
     "lightning": {"training", "compare", "cli"},
