@@ -186,13 +186,19 @@ def _leaf(lines: list[str], options: Options, owner: str) -> str:
         return f"there is no argument {option[1]!r} of {owner}{nearest(option[1], accepted)}"
     if option := re.match(r"(?:Group '(.+?)'|Sub.+) does not accept option '(.+?)'", text):
         group, _, name = f"{option[1] or ''}.{option[2]}".strip(".").rpartition(".")
-        near = nearest(name, options.get(group, ()))
+        if group and options and group not in options:
+            return f"there is no {group!r}{nearest(group, _groups(options))}"
+        near = nearest(name, options.get(group, ()) if group else _groups(options))
         return f"there is no argument {name!r}{f' of {group}' * bool(group)}{near}"
     if kind := re.match(r"Expected a (.+?)\. Got value: (.*)", text):
         return f"expected {_plain(kind[1])}, but got {kind[2]!r}"
     if unknown := re.match(r"[Uu]nrecognized arguments: (\S+)", text):
         return f"u{text[1:]}" + nearest(unknown[1].split("=")[0], options.get("", ()))
     return text
+
+
+def _groups(options: Options) -> list[str]:
+    return [name.lstrip("-") for name in options.get("", ())]
 
 
 def _parameters(path: str) -> list[str]:

@@ -18,16 +18,21 @@ MIXUP = "lightning_mmix.ManifoldMixup"
 
 
 class Data(L.LightningDataModule):
-    def __init__(self, tokens: bool = False):
+    def __init__(self, tokens: bool = False, size: int = 12, workers: int = 0, empty: bool = False):
         super().__init__()
+        self.empty = empty
         g = torch.Generator().manual_seed(0)
         x = torch.randint(5, (60, 6), generator=g) if tokens else torch.randn(60, 6, generator=g)
-        self.loader = DataLoader(TensorDataset(x, torch.arange(60) % 3), 12)
+        rows = TensorDataset(x, torch.arange(60) % 3)
+        self.loader = DataLoader(rows, size, num_workers=workers)
 
     def train_dataloader(self):
         return self.loader
 
-    val_dataloader = test_dataloader = train_dataloader
+    val_dataloader = train_dataloader
+
+    def test_dataloader(self):
+        return [] if self.empty else self.loader
 
 
 class Table(L.LightningModule):

@@ -55,7 +55,7 @@ Parser key "trainer.precision":
     - Expected a <class 'NoneType'>
   Given value type: <class 'str'>
   Given value: 17"""
-OPTIONS = {"": ["--seeds", "--out"], "trainer": ["max_epochs", "devices"]}
+OPTIONS = {"": ["--seeds", "--out", "--trainer"], "trainer": ["max_epochs", "devices"]}
 
 
 @pytest.mark.parametrize(
@@ -92,6 +92,10 @@ OPTIONS = {"": ["--seeds", "--out"], "trainer": ["max_epochs", "devices"]}
         (
             "Subcommand 'fit' does not accept option 'trainer.max_epoch'",
             "there is no argument 'max_epoch' of trainer; did you mean 'max_epochs'?",
+        ),
+        (
+            "Group 'trianer' does not accept option 'max_epochs'",
+            "there is no 'trianer'; did you mean 'trainer'?",
         ),
         (
             "Unrecognized arguments: --sead=3",

@@ -55,8 +55,8 @@ def _run(given: list[str]) -> None:
                 "jsonargparse is needed for configs: pip install 'lightning-mmix[cli]', or pip "
                 "install '.[cli]' in a clone"
             )
-    from lightning_mmix.cli.commands import run  # noqa: PLC0415 - imports torch and Lightning
-
+        # also a Ctrl-C amid these imports, of torch and Lightning, is told in a line
+        from lightning_mmix.cli.commands import run  # noqa: PLC0415
     run(["--help" if arg == "--help-all" else arg for arg in given], shows=shows)
 
 

@@ -113,17 +113,18 @@ def options_of(args: Sequence[str]) -> Options:
         given.out.exists() and not given.out.is_dir(),
         f"expected a folder as --out, but {given.out} is a file",
     )
-    least = min(1 if given.jobs is None else given.jobs, given.gpus_per_run)
-    _refuse(least < 1, f"expected runs of at least 1 at once, but got {least}")
+    _refuse_numbers(given)
     ways = dict(map(_way, given.arms))
     _refuse(
         not 1 < len(ways) == len(given.arms),
-        f"expected two or more arms of different names, but got {', '.join(given.arms)}",
+        f"expected two or more arms of different names, but got {given.arms}",
     )
     try:
         [_contents([*rest, *more]) for _, more in ways.values()]
     except OSError as error:
         _refuse(True, f"expected a file to read, but got {error.filename!r}: {error.strerror}")
+    except UnicodeDecodeError:
+        _refuse(True, "expected YAML files as --config, but one of them holds no text")
     return Options(
         ways, rest, seeds, given.out, given.jobs, given.gpus_per_run, given.shard, given.collect,
         _measuring(given),
@@ -133,6 +134,13 @@ def options_of(args: Sequence[str]) -> Options:
 def names() -> list[str]:
     """The names of the options that are read here."""
     return [name for action in _parser()._actions for name in action.option_strings]
+
+
+def _refuse_numbers(given: argparse.Namespace) -> None:
+    jobs = 1 if given.jobs is None else given.jobs
+    _refuse(jobs < 1, f"expected --jobs of at least 1, but got {jobs}")
+    _refuse(given.gpus_per_run < 1, f"expected --gpus-per-run ≥ 1, but got {given.gpus_per_run}")
+    _refuse(given.samples < 0, f"expected --samples ≥ 0, where 0 is all, but got {given.samples}")
 
 
 def _refuse(is_wrong: object, message: str) -> None:
@@ -145,16 +153,20 @@ def _way(arm: str) -> tuple[str, tuple[Way, list[str]]]:
     if arm in ARMS:
         name, way = ARMS[arm]
         return name, (way, [])
-    expected = f"expected arms of {', '.join(ARMS)} or a YAML file, but got {arm!r}"
+    expected = f"expected arms of {', '.join(ARMS)} or a YAML file, but there is no file {arm!r}"
     _refuse(not Path(arm).is_file(), expected)
     return Path(arm).stem, ("config", [f"--config={arm}"])
 
 
+def configs_in(args: Sequence[str]) -> list[str]:
+    """The names of the config files among arguments of LightningCLI."""
+    parts = [part for arg in args for part in arg.split("=", 1)]
+    return [name for flag, name in pairwise(parts) if flag in _CONFIG]
+
+
 def _contents(args: Sequence[str]) -> list[str]:
     """What stands in the config files among arguments of LightningCLI."""
-    parts = [part for arg in args for part in arg.split("=", 1)]
-    names = [name for flag, name in pairwise(parts) if flag in _CONFIG]
-    return [Path(name).read_text() for name in names]
+    return [Path(name).read_text() for name in configs_in(args)]
 
 
 def _measuring(given: argparse.Namespace) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from lightning_mmix.compare.findings import clean_scores, table
 from lightning_mmix.compare.options import options_of
 from lightning_mmix.compare.runs import processes
 from lightning_mmix.compare.runs.processes import RunFailedError, carry_out, slots
-from lightning_mmix.compare.runs.run import History, RunCLI, set_way
+from lightning_mmix.compare.runs.run import History, RunCLI, mixup_of, set_way
 from lightning_mmix.compare.runs.task import Task, folder_of, result_of
 from lightning_mmix.training.callback import mixups_of
 from lightning_mmix.training.visits import stage_of
@@ -176,8 +176,9 @@ def test_another_comparison_is_not_mixed_into_the_folder(compared, examples, cap
         (["--config", "a.yaml", "--seeds", "3", "4"], "unrecognized arguments: 4; --seeds and"),
         (["--config", "a.yaml"], "expected a file to read, but got 'a.yaml': No such file or"),
         (["--config", "a.yaml", "--arms", "nothing"], "expected arms of none, input, manifold or"),
+        (["--config", __file__, "--samples", "-1"], "expected --samples ≥ 0, where 0 is all, but"),
         (["--config", "a.yaml", "--arms", "none"], "expected two or more arms of different names"),
-        (["--config", __file__, "--jobs", "-1"], "expected runs of at least 1 at once, but got -1"),
+        (["--config", __file__, "--jobs", "-1"], "expected --jobs of at least 1, but got -1"),
         (["--config", __file__, "--jobs", "x"], "argument --jobs: invalid int value: 'x'"),
         (["--config", __file__, "--shard", "3/2"], "argument --shard: expected K/N with 1 ≤ K ≤ N"),
         (["--config", __file__, "--shard", "1/2", "--collect"], "expected --shard or --collect"),
@@ -216,7 +217,7 @@ def ways_of(module, *callbacks):
     found = {}
     for way in ("none", "input", "manifold", "config"):
         trainer = Trainer(callbacks=[*callbacks], logger=False)
-        set_way(trainer, module, way)
+        set_way(trainer, mixup_of(trainer, module, Task("", way, 0, [])), way)
         settings = [mixup.settings for mixup in mixups_of(trainer)]
         found[way] = [(each.alpha, each.layers, each.target) for each in settings]
     return found

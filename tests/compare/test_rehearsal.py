@@ -84,8 +84,86 @@ def test_predictions_of_another_kind_are_told_before_hours_of_training():
 
 def test_the_training_step_is_tried_as_it_is_mixed():
     rehearse(tasks(of("Alone"), {"no mixing": "none"}))
-    with pytest.raises(ProblemError, match=r"^input mixup: .*--arms none manifold leaves this one"):
+    with pytest.raises(ProblemError, match=r"^input mixup: .*but the loss"):
         rehearse(tasks(of("Alone")))
+
+
+class Lost(Table):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * float("nan")
+
+    validation_step = test_step = Table.training_step
+
+
+class Named(Table):
+    """A module whose batches have two entries that could be the target."""
+
+    def training_step(self, batch, batch_idx):
+        return super().training_step((batch["a"], batch["lab"]), batch_idx)
+
+    validation_step = test_step = training_step
+
+    def forward(self, a):
+        return super().forward(a["a"] if isinstance(a, dict) else a)
+
+    def on_before_batch_transfer(self, batch, dataloader_idx):
+        return {"a": batch[0], "lab": batch[1], "id": batch[1]}
+
+
+def with_data(kind="Table", **data):
+    return {
+        **config(),
+        "model": {"class_path": f"test_rehearsal.{kind}"},
+        "data": {"class_path": "test_mistakes.Data", "init_args": data},
+    }
+
+
+@pytest.mark.parametrize(
+    ("made", "said"),
+    [
+        (with_data(size=1), "expected training batches of two or more samples, but the first"),
+        (with_data(empty=True), "expected data to test on, but their loader is empty"),
+        (with_data("Lost"), "the training loss of the first batch is NaN"),
+    ],
+)
+def test_what_would_compare_nothing_is_refused(made, said):
+    with pytest.raises(ProblemError, match=said):
+        rehearse(tasks(made))
+
+
+def test_an_input_that_is_not_there_is_refused():
+    with pytest.raises(ProblemError, match="there is no input=3 in the batch"):
+        rehearse(tasks(config(), input=3))
+
+
+def test_a_target_that_is_named_to_one_is_told_the_other():
+    with pytest.raises(ProblemError, match="no recognisable target"):
+        rehearse(tasks(with_data("Named")))
+    assert not rehearse(tasks(with_data("Named"), target="lab", input="a"))["unmeasured"]
+    named = with_data("Named")
+    mixup = {"class_path": MIXUP, "init_args": {"target": "lab", "input": "a"}}
+    named["trainer"] = {**named["trainer"], "callbacks": [mixup]}
+    assert not rehearse(tasks(named))["unmeasured"]
+
+
+def test_data_loaders_may_have_workers():
+    assert rehearsed(tasks(with_data(workers=1)))["stage"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "expected keys such as model: and trainer: in arm.yaml, but got nothing"),
+        ("- a\n- b", "expected keys such as model: and trainer: in arm.yaml, but got a list"),
+        ("trainer:\n\tmax_epochs: 1", r"arm.yaml, line 2 is no YAML: found character '\t'"),
+    ],
+)
+def test_a_file_that_is_no_config_is_told_by_its_name(text, said):
+    Path("arm.yaml").write_text(text)
+    (task,) = tasks(config(), {"arm": "config"})
+    with pytest.raises(ProblemError) as problem:
+        rehearse([Task("arm", "config", 0, [*task.args, "--config=arm.yaml"])])
+    assert str(problem.value).startswith(f"arm: {said}")
 
 
 def test_a_module_that_expects_a_fit_before_its_test_is_right():

@@ -86,7 +86,10 @@ def rehearsed(tasks: Sequence[Task]) -> dict[str, Any]:
             process.wait()
         facts = read_json(folder / FACTS)
         if facts is None:
-            raise RunFailedError(f"it could not be tried: {_last_line(folder)}")
+            raise RunFailedError(
+                f"the process that tried it ended early, with exit code {process.returncode}; it "
+                f"printed last: {_last_line(folder)}"
+            )
         if "problem" in facts:
             cause = RemoteTraceback(facts["traceback"], is_meant=facts["is_meant"])
             raise ArgumentError(None, facts["problem"]) from cause

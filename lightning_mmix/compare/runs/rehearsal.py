@@ -1,7 +1,7 @@
 """The rehearsal: all that a comparison needs, tried on one batch before anything is trained."""
 
 import json
-import os
+import math
 import traceback
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,18 +10,24 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
-from lightning_mmix.batches.roles import find_targets
+from lightning_mmix.batches.roles import find_input, find_targets
 from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.compare.options import names
+from lightning_mmix.compare.runs.machine import gpus, machine
 from lightning_mmix.compare.runs.parser import OPTIONS
 from lightning_mmix.compare.runs.processes import FACTS, TASKS
-from lightning_mmix.compare.runs.run import RunCLI, ending_with_its_parent, machine, mixup_of
+from lightning_mmix.compare.runs.run import (
+    RunCLI,
+    ending_with_its_parent,
+    instructions_of,
+    mixup_of,
+)
 from lightning_mmix.compare.runs.task import Task, write_json
 from lightning_mmix.core.trees import describe
 from lightning_mmix.cuts.snapshot import untouched
+from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.evaluation.robustness import Units
 from lightning_mmix.metrics.doubts import likely_form
 from lightning_mmix.problems import is_meant, sentence_of
@@ -32,7 +38,7 @@ from lightning_mmix.training.visits import has, stage_of, visited
 
 # of a rehearsal all runs on one device
 _ALONE = ("--trainer.devices=1", "--trainer.num_nodes=1", "--trainer.strategy=auto")
-_LOOKED = ("form", "target", "input", "output", "ignore_index")  # what says where scores come from
+_LOOKED = ("form", "output", "ignore_index")  # who says one of these wants scores
 
 
 class ProblemError(ValueError):
@@ -69,7 +75,7 @@ def rehearse(tasks: Sequence[Task]) -> dict[str, Any]:
     Raises:
         ProblemError: With the first problem, in a sentence.
     """
-    facts: dict[str, Any] = {"gpus": _gpus(), "machine": machine()}
+    facts: dict[str, Any] = {"gpus": gpus(), "machine": machine()}
     ordered = sorted(tasks, key=lambda task: task.args)
     groups = [list(group) for _, group in groupby(ordered, lambda task: task.args)]
     for group in groups:  # one at a time, for modules may be large
@@ -88,7 +94,7 @@ def _made(tasks: Sequence[Task]) -> RunCLI:
         stage_of(cli.model, getattr(cli, "datamodule", None))
     for task in tasks:
         with _problem_of(task):
-            mixup_of(cli.trainer, cli.model, task.way).engine_of(cli.trainer, cli.model).remove()
+            mixup_of(cli.trainer, cli.model, task).engine_of(cli.trainer, cli.model).remove()
     return cli
 
 
@@ -96,7 +102,7 @@ def _tried(tasks: Sequence[Task], *, steps: bool) -> dict[str, Any]:
     """What was found with one batch of each kind; it is fitted first, as modules may expect."""
     cli = _made(tasks)
     trainer, model, data = cli.trainer, cli.model, getattr(cli, "datamodule", None)
-    mixups = [mixup_of(trainer, model, task.way) for task in tasks]
+    mixups = [mixup_of(trainer, model, task) for task in tasks]
     mixing = [
         (task, mixup)
         for task, mixup in zip(tasks, mixups, strict=True)
@@ -108,13 +114,13 @@ def _tried(tasks: Sequence[Task], *, steps: bool) -> dict[str, Any]:
             find_targets(batch, mixup.settings.target)  # of all ways the same
         for runs in (False, True) if steps else (False,):
             for task, mixup in mixing:
-                with _problem_of(task):
+                with _problem_of(task, of_layers=not runs):
                     _try(trainer, model, batch, mixup, runs=runs)
 
     with _problem_of(tasks[0]), untouched(model), alone(trainer), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         at_first_batch(trainer, model, data, look)
-        unmeasured = _try_scores(trainer, model, data, tasks[0])
+        unmeasured = _try_scores(trainer, model, data, tasks[0], mixups[0])
         return {"stage": stage_of(model, data), "unmeasured": unmeasured}
 
 
@@ -126,28 +132,38 @@ def _try(
     targets = find_targets(batch, settings.target)
     with mixup.engine_of(trainer, model) as engine:
         gates = engine.attach(batch, targets)
-        if gates is None or not runs or not model.automatic_optimization:
+        if gates is None:
+            raise ValueError(
+                f"expected training batches of two or more samples, but the first, "
+                f"{describe(batch)}, has one, so that nothing would be mixed"
+            )
+        if not runs or not model.automatic_optimization:
             return
         if settings.labels == "own":  # nothing is paired that could be refused
             return
         with unheard(model, trainer):
             for kind in settings.kinds:
                 plan = plan_of((engine.layers_ or [])[0], targets[0], kind)
-                trial_of(trainer, plan, engine, gates, batch).paired()
+                loss = trial_of(trainer, plan, engine, gates, batch).paired().loss
+                if math.isnan(loss):
+                    raise ValueError("the training loss of the first batch is NaN")
 
 
 def _try_scores(
-    trainer: Trainer, model: LightningModule, data: LightningDataModule | None, task: Task
-) -> str:
+    trainer: Trainer, model: LightningModule, data: LightningDataModule | None, task: Task,
+    mixup: ManifoldMixup,
+) -> str:  # fmt: skip
     """Score a batch of the validation and of the test; why it can't be scored, if that is right."""
     trainer.limit_val_batches = trainer.limit_test_batches = 1
-    how, stage = Instructions(**task.measuring), stage_of(model, data)
-    first = _First(how, model)
+    told, stage = Instructions(**task.measuring), stage_of(model, data)
+    first = _First(told, instructions_of(task, mixup).predictor(model))
     if stage == "test" and has(model, data, "validation"):
         visited(trainer, model, data, "validate", lambda *_: None)
     logged = visited(trainer, model, data, stage, first.visit)
+    if not first.is_done:
+        raise ValueError(f"expected data to {stage} on, but their loader is empty")
     defaults = Instructions()
-    is_asked = any(getattr(how, name) != getattr(defaults, name) for name in _LOOKED)
+    is_asked = any(getattr(told, name) != getattr(defaults, name) for name in _LOOKED)
     if first.problem is not None and (is_asked or not logged):
         raise first.problem
     return "" if first.problem is None else str(first.problem)
@@ -156,16 +172,20 @@ def _try_scores(
 class _First:
     """The first batch of a test, scored."""
 
-    def __init__(self, how: Instructions, model: LightningModule) -> None:
+    def __init__(self, how: Instructions, predictor: Predictor) -> None:
         self.problem: Exception | None = None
+        self.is_done = False
         self._how = how
-        self._predictor = how.predictor(model)
-        self._is_done = False
+        self._predictor = predictor
 
     def visit(self, batch: Any, _batch_idx: int, count: int) -> None:
-        if self._is_done:
+        if self.is_done:
             return
-        self._is_done = True
+        self.is_done = True
+        if self._how.target is not None:
+            find_targets(batch, self._how.target)
+        if self._how.input is not None:
+            find_input(batch, self._how.input)
         try:
             preds, target = self._predictor(batch)[:count], self._predictor.target(batch)[:count]
             self._predictor.tally().update(preds, target)
@@ -198,22 +218,15 @@ class _First:
 
 
 @contextmanager
-def _problem_of(task: Task) -> Iterator[None]:
-    """Tell what goes wrong, of which way to train."""
+def _problem_of(task: Task, *, of_layers: bool = False) -> Iterator[None]:
+    """Tell what goes wrong, of which way to train, and if it is its layers, how to do without."""
     try:
         yield
     except ProblemError:
         raise
     except Exception as error:
         sentence = sentence_of(error, {**OPTIONS, "": [*OPTIONS[""], *names()]})
-        if task.way == "input":
+        if task.way == "input" and of_layers:
             sentence += "; --arms none manifold leaves this one out"
         name = f"{task.arm}: " if task.way in ("input", "config") else ""
         raise ProblemError(f"{name}{sentence}") from error
-
-
-def _gpus() -> list[str]:
-    count = torch.cuda.device_count()
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    names = [name for name in visible.split(",") if name] or [str(i) for i in range(count)]
-    return names[:count]

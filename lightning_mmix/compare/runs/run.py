@@ -2,18 +2,16 @@
 
 import inspect
 import os
-import platform
 import sys
 import threading
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import lightning
-import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers.logger import Logger
@@ -21,6 +19,7 @@ from typing_extensions import override
 
 from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.compare.measurement import measure
+from lightning_mmix.compare.runs.machine import machine
 from lightning_mmix.compare.runs.parser import OPTIONS, RaisingCLI
 from lightning_mmix.compare.runs.task import RESULT, SHARE, TASK, Task, Way, read_json, write_json
 from lightning_mmix.core.layers import INPUT
@@ -55,26 +54,10 @@ def ending_with_its_parent() -> Iterator[None]:
         traceback.print_exc()
         sys.stdout.write(f"{sentence_of(error, OPTIONS)}\n")
         raise SystemExit(1) from None
-
-
-def machine() -> dict[str, str]:
-    """What a run runs on."""
-    has_gpu = torch.cuda.is_available()
-    processor = str(torch.cuda.get_device_name()) if has_gpu else _processor()
-    versions = {"torch": torch.__version__, "lightning": lightning.__version__}
-    told = {"Python": platform.python_version(), **versions}
-    return {
-        "processor": processor,
-        "share": "GPUs" if has_gpu else f"threads: {torch.get_num_threads()}",
-        "versions": ", ".join(f"{name} {number}" for name, number in told.items()),
-    }
-
-
-def _processor() -> str:
-    told = Path("/proc/cpuinfo")
-    lines = told.read_text().splitlines() if told.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    except SystemExit as ended:
+        if not isinstance(ended.code, str):
+            sys.stdout.write(f"the code that was run called sys.exit({ended.code!r})\n")
+        raise
 
 
 class RunCLI(RaisingCLI):
@@ -113,7 +96,8 @@ class RunCLI(RaisingCLI):
             folder: Where it is told how much of the training is done.
         """
         trainer, model, data = self.trainer, self.model, getattr(self, "datamodule", None)
-        set_way(trainer, model, task.way)
+        mixup = mixup_of(trainer, model, task)
+        set_way(trainer, mixup, task.way)
         if trainer.progress_bar_callback is not None:
             trainer.progress_bar_callback.disable()  # nobody looks at it
         if folder is not None:
@@ -128,33 +112,49 @@ class RunCLI(RaisingCLI):
         if not trainer.state.finished:
             raise SystemExit("interrupted")
         trainer.loggers = own
-        found = measure(trainer, model, data, Instructions(**task.measuring))
+        found = measure(trainer, model, data, instructions_of(task, mixup))
         seconds = {"training": trained - started, "measuring": time.perf_counter() - trained}
         return {**found, "history": history.curves(), "seconds": seconds}
 
 
-def set_way(trainer: Trainer, model: LightningModule, way: Way) -> None:
+def set_way(trainer: Trainer, mixup: ManifoldMixup, way: Way) -> None:
     """Have a Trainer mix in one of the ways of a :class:`Task`."""
     own = mixups_of(trainer)
     if way != "config":
         callbacks: list[Callback] = trainer.callbacks  # type: ignore[attr-defined]
         others = [callback for callback in callbacks if callback not in own]
-        trainer.callbacks = [*others, mixup_of(trainer, model, way)]  # type: ignore[attr-defined]
+        trainer.callbacks = [*others, mixup]  # type: ignore[attr-defined]
 
 
-def mixup_of(trainer: Trainer, model: LightningModule, way: Way) -> ManifoldMixup:
-    """What mixes in one of the ways of a :class:`Task`."""
-    own = mixups_of(trainer)
+def mixup_of(trainer: Trainer, model: LightningModule, task: Task) -> ManifoldMixup:
+    """What mixes in a task; where it does not know target and input, it is told by the task."""
+    own, way = mixups_of(trainer), task.way
     brought = [] if own else _brought(model)
     mixing = [mixup for mixup in [*own, *brought] if not mixup.settings.schedule.never_mixes]
     found = (mixing or own or brought or [ManifoldMixup()])[0]
-    known = found.settings
-    where: dict[str, Any] = {"target": known.target, "input": known.input, "seed": known.seed}
+    known, told = found.settings, task.measuring
+    paths = {
+        name: told.get(name) if getattr(known, name) is None else getattr(known, name)
+        for name in ("target", "input")
+    }
+    where: dict[str, Any] = {**paths, "seed": known.seed}
     if way == "none" or (way == "config" and not own and not brought):
         return ManifoldMixup(alpha=0, **where)
     if way == "input":
         return ManifoldMixup(alpha=1.0, layers=[INPUT], stop=1.0, **where)
-    return found if mixing or way == "config" else ManifoldMixup(**where)
+    if not mixing and way == "manifold":
+        return ManifoldMixup(**where)
+    found.settings = replace(known, target=paths["target"], input=paths["input"])
+    return found
+
+
+def instructions_of(task: Task, mixup: ManifoldMixup) -> Instructions:
+    """How a task is measured; where it does not say where target and input are, the mixing does."""
+    told, target = task.measuring, mixup.settings.target
+    first = target if target is None or isinstance(target, str | int) else target[0]
+    known = {"target": first, "input": mixup.settings.input}
+    paths = {name: known[name] if told.get(name) is None else told[name] for name in known}
+    return Instructions(**{**told, **paths})
 
 
 class _Telling(Callback):
@@ -225,6 +225,8 @@ def _brought(model: LightningModule) -> Sequence[ManifoldMixup]:
 
 
 def _end_with_parent() -> None:
-    # standard input ends when the process that started this one does, however it ends
-    sys.stdin.read()
+    # standard input ends when the process that started this one does, however it ends; its file
+    # object is left alone, whose lock a forked worker of a data loader would wait for
+    while os.read(0, 4096):
+        pass
     os._exit(1)
