@@ -261,6 +261,30 @@ def test_a_step_that_is_not_is_an_error_with_its_line(tmp_path, capsys):
     assert "- a Python value or array was made from the target (int at test_cli.py:" in out
 
 
+class Lost(Net):
+    def training_step(self, batch, batch_idx):
+        return super().training_step(batch, batch_idx) * float("nan")
+
+
+class Leaves(Net):
+    def training_step(self, batch, batch_idx):
+        sys.exit(0)
+
+
+def test_a_loss_that_is_nan_is_told_as_such(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["check", *configured(tmp_path, {"class_path": "test_cli.Lost"}, [CALLBACK])])
+    out = capsys.readouterr().out
+    assert "the loss is NaN, against which nothing can be held" in " ".join(out.split())
+    assert "none of the known reasons" not in out
+
+
+def test_a_step_that_exits_is_no_check_that_was_passed(tmp_path, capsys):
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["check", *configured(tmp_path, {"class_path": "test_cli.Leaves"}, [CALLBACK])])
+    assert "the code that was run called sys.exit(0)" in capsys.readouterr().err
+
+
 def test_what_can_not_be_checked_is_told_in_a_line(tmp_path, capsys):
     callback = {"class_path": "lightning_mmix.ManifoldMixup", "init_args": {"target": "label"}}
     args = configured(tmp_path, {"class_path": "fitting.Net"}, [callback])

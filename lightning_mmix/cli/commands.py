@@ -44,7 +44,10 @@ class MixupTrainer(Trainer):
 
     def check(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
         """Prove on one batch that the training step is mixed exactly; it runs several times."""
-        checked = check(model, datamodule, trainer=self)
+        try:
+            checked = check(model, datamodule, trainer=self)
+        except SystemExit as ended:  # which would look like a check that was passed
+            raise RuntimeError(f"the code that was run called sys.exit({ended.code!r})") from None
         console = Console(highlight=False, markup=False)
         is_file = not console.is_terminal  # a terminal would break lines within words
         console.print(checked.summary, soft_wrap=is_file)

@@ -81,7 +81,7 @@ def refuse_other(folder: Path, spec: Mapping[str, Any]) -> None:
 def _do(options: Options, console: Console) -> None:
     """Carry out the runs that this worker has to do, once all was tried."""
     left = [task for task in options.own if result_of(task, options.out) is None]
-    if not left:
+    if not left and not abandoned(options.tasks, options.out):
         return
     console.print("each way to train is tried on one batch", highlight=False)
     facts = rehearsed(options.rehearsal)
@@ -98,7 +98,9 @@ def _do(options: Options, console: Console) -> None:
             if own := abandoned(options.tasks, options.out):
                 console.print(f"taken over from a dead worker: {len(own)}", highlight=False)
     except KeyboardInterrupt:
-        sys.stderr.write("stopped; the same command goes on with what is not done\n")
+        sys.stderr.write(
+            "lightning-mmix compare: stopped; the same command goes on with what is not done\n"
+        )
         raise SystemExit(130) from None
 
 

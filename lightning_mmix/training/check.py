@@ -1,5 +1,6 @@
 """The check: a proof on one batch that the training step of a module is mixed exactly."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -201,7 +202,16 @@ def _sentences(
             yield ("problem", each.layer), f"at layer {each.layer!r}: {each.problem}"
         if each.notes is not None:
             yield from findings(each.notes, each.layer, batch, settings.target, settings.input)
-    differing = [each for each in agreements if not each.is_exact and not each.problem]
+    yield from _of_losses([each for each in agreements if not each.is_exact and not each.problem])
+
+
+def _of_losses(found: list[Agreement]) -> Iterator[tuple[Any, str]]:
+    """Why losses differ from those of the naive form."""
+    lost = [each for each in found if math.isnan(each.loss)]
+    if lost:
+        layers = ", ".join(repr(each.layer) for each in lost)
+        yield "lost", f"at {layers} the loss is NaN, against which nothing can be held"
+    differing = [each for each in found if not math.isnan(each.loss)]
     reads = {read for each in differing if each.notes for read in each.notes.reads}
     if reads:
         yield "reads", of_reads(reads, max(each.partner_deviation for each in differing))
