@@ -93,7 +93,8 @@ def _number(path: Path | None) -> int:
 
 def _is_dead(path: Path) -> bool:
     told = _read(path)
-    if told.get("place") == _place():  # where it can be seen at once
+    # where it can be seen at once; on Windows to ask would be to end it
+    if told.get("place") == _place() and os.name != "nt":
         return not _is_running(int(told["process"]))
     try:
         return _now(path.parent) - path.stat().st_mtime > DEAD
@@ -112,8 +113,6 @@ def _read(path: Path) -> dict[str, Any]:
 def _is_running(process: int) -> bool:
     if process == os.getpid():
         return False  # of an earlier comparison in this process
-    if os.name == "nt":  # where a signal would end it
-        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
