@@ -4,7 +4,6 @@ import inspect
 import linecache
 import os
 import re
-import site
 import sys
 import sysconfig
 import tempfile
@@ -16,17 +15,15 @@ from difflib import get_close_matches
 from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
+from types import FrameType
 
 SHOW = "LIGHTNING_MMIX_TRACEBACK"  # set, in the environment, it shows tracebacks
 
+LIBRARIES = {"lightning_mmix", "torch", "torchmetrics", "lightning", "pytorch_lightning", "numpy"}
+
 _MOST = 400  # characters of a line
 _OURS = str(Path(__file__).parent)
-_LIBRARIES = (
-    *site.getsitepackages(),
-    site.getusersitepackages(),
-    *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")),
-    sysconfig.get_path("scripts"),
-)
+_INSTALLED = {"site-packages", "dist-packages"}
 _UNION = "Does not validate against any of the Union subtypes"
 # what says only that a value is not of the kind that was not meant
 _EMPTY = re.compile(
@@ -96,7 +93,9 @@ def sentence_of(error: BaseException, options: Options | None = None) -> str:
         said = " ".join(text.split())
     else:
         first = next(iter(text.strip().splitlines()), "")
-        said = f"{type(error).__name__}: {first}".removesuffix(": ") + _place_of(error)
+        said = f"{type(error).__name__}: {first}".removesuffix(": ")
+        if place := place_of(error):
+            said = f"{said} (at {place})"
     return said if len(said) <= _MOST else f"{said[: _MOST - 1]}…"
 
 
@@ -111,6 +110,27 @@ def is_meant(error: BaseException) -> bool:
         return not frames
     line = linecache.getline(frames[-1].filename, frames[-1].lineno or 0)
     return line.lstrip().startswith("raise ")
+
+
+def place_of(error: BaseException) -> str:
+    """Where an error comes from: ``"train.py:31"``, or nothing if that can't be looked up.
+
+    Args:
+        error: As it was caught. The innermost line of the user's own code is told, or else that of
+            a package, if it is not torch or its kin.
+    """
+    lines = [
+        (Path(frame.f_code.co_filename), line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if library_of(frame) not in LIBRARIES and _is_written(frame.f_code.co_filename, line)
+    ]
+    own = [(file, line) for file, line in lines if not _INSTALLED & set(file.parts)]
+    return "".join(f"{file.name}:{line}" for file, line in (own or lines)[-1:])
+
+
+def library_of(frame: FrameType) -> str:
+    """The name of the package whose code a frame runs."""
+    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
 
 
 def nearest(name: str, names: Iterable[str]) -> str:
@@ -215,17 +235,16 @@ def _is_of_arguments(error: BaseException) -> bool:
     return isinstance(error, ArgumentError) or _UNION in str(error)
 
 
-def _place_of(error: BaseException) -> str:
-    """The last line of the user's own code on the way to an error."""
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((*_LIBRARIES, _OURS, "<"))]
-    return f" (at {Path(own[-1].filename).name}:{own[-1].lineno})" if own else ""
+def _is_written(file: str, line: int) -> bool:
+    """Whether a line can be looked up, and is none of Python's own."""
+    path, standard = Path(file), Path(sysconfig.get_path("stdlib"))
+    is_standard = standard in path.parents and not _INSTALLED & set(path.parts)
+    return bool(linecache.getline(file, line)) and not (is_standard or file.startswith("<frozen"))
 
 
 def _kept(error: BaseException) -> str:
     """A file with the traceback of an error."""
-    with tempfile.NamedTemporaryFile(
-        "w", prefix="lightning-mmix-", suffix=".txt", delete=False
-    ) as file:
-        file.writelines(traceback.format_exception(error))
-    return file.name
+    handle, name = tempfile.mkstemp(".txt", "lightning-mmix-")
+    os.close(handle)
+    Path(name).write_text("".join(traceback.format_exception(error)))
+    return name

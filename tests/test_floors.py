@@ -19,10 +19,10 @@ PACKAGE = ROOT / "lightning_mmix"
 BELOW = {
     "faces": set(),
     "problems": set(),
-    "core": set(),
+    "core": {"problems"},
     "plots": set(),
     "batches": {"core"},
-    "watch": {"core"},
+    "watch": {"core", "problems"},
     "pairing": {"core", "batches", "watch"},
     "cuts": {"core", "batches", "pairing"},
     "metrics": {"core", "pairing", "plots"},

@@ -41,12 +41,12 @@ def compare(args: Sequence[str]) -> "Results":
     """
     console = Console()
     with told("lightning-mmix compare", shows="--traceback" in args):
+        options = options_of(args)
         if find_spec("scipy") is None:  # now, and not after hours of training
             raise ImportError(
                 "scipy is needed to compare: pip install 'lightning-mmix[report]', or pip install "
                 "'.[report]' in a clone"
             )
-        options = options_of(args)
         refuse_other(options.out, options.spec)
         if not options.collect:
             _do(options, console)

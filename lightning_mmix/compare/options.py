@@ -218,6 +218,11 @@ def _parser() -> argparse.ArgumentParser:
         "no report")  # fmt: skip
     add("--collect", action="store_true", help="train nothing, write the report of what is done")
     add("--traceback", action="store_true", help="show the whole traceback of an error")
+    _add_measuring(parser)
+    return parser
+
+
+def _add_measuring(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("how it is measured").add_argument
     add("--samples", type=int, default=2000, metavar="N",
         help="test samples to attack, deform and corrupt (2000; 0 for all)")  # fmt: skip
@@ -233,4 +238,3 @@ def _parser() -> argparse.ArgumentParser:
         help="what the data were normalised by: one number, or one a channel")  # fmt: skip
     add("--std", nargs="+", type=float, default=[1.0], metavar="X",
         help="what they were divided by then")  # fmt: skip
-    return parser

@@ -1,24 +1,18 @@
 """What a mix, and what one is drawn from, are refused for, and how errors quote others."""
 
 import difflib
-import linecache
 import math
-import sysconfig
 import traceback
 from collections.abc import Mapping
 from numbers import Real
-from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from lightning_mmix.core.trees import describe
+from lightning_mmix.problems import library_of, place_of
 
-LIBRARIES = {"lightning_mmix", "torch", "torchmetrics", "lightning", "pytorch_lightning", "numpy"}
-
-_INSTALLED = {"site-packages", "dist-packages"}
 _OWN = (ValueError, UserWarning)  # and what else comes from our lines is Python's
 
 
@@ -108,35 +102,13 @@ def first_line(error: Exception) -> str:
     """What an error of somebody else's says, in short, and where it comes from.
 
     Args:
-        error: As it was caught. The innermost line of the user's own code is told, or else that of
-            a package, if it is not torch or its kin.
+        error: As it was caught.
     """
-    line, place = str(error).partition("\n")[0], _place_of(error)
+    line, place = str(error).partition("\n")[0], place_of(error)
+    place = place and f" at {place}"
     room = max(100 - len(place), 40)
     short = line if len(line) <= room else line[: room - 3] + "..."
     return f"{type(error).__name__}{place}: {short}"
-
-
-def library_of(frame: FrameType) -> str:
-    """The name of the package whose code a frame runs."""
-    return str(frame.f_globals.get("__name__", "")).partition(".")[0]
-
-
-def _place_of(error: Exception) -> str:
-    lines = [
-        (Path(frame.f_code.co_filename), line)
-        for frame, line in traceback.walk_tb(error.__traceback__)
-        if library_of(frame) not in LIBRARIES and _is_written(frame.f_code.co_filename, line)
-    ]
-    own = [(file, line) for file, line in lines if not _INSTALLED & set(file.parts)]
-    return "".join(f" at {file.name}:{line}" for file, line in (own or lines)[-1:])
-
-
-def _is_written(file: str, line: int) -> bool:
-    """Whether a line can be looked up, and is none of Python's own."""
-    path, standard = Path(file), Path(sysconfig.get_path("stdlib"))
-    is_standard = standard in path.parents and not _INSTALLED & set(path.parts)
-    return bool(linecache.getline(file, line)) and not (is_standard or file.startswith("<frozen"))
 
 
 def refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 from torchmetrics import Metric
 
-from lightning_mmix.core.checks import LIBRARIES, library_of
+from lightning_mmix.problems import LIBRARIES, library_of
 
 # all metrics are updated by way of one function of torchmetrics'
 _UPDATES = [each for each in Metric._wrap_update.__code__.co_consts if isinstance(each, CodeType)]

@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +35,19 @@ class Claim:
         with os.fdopen(handle, "w") as file:
             json.dump({"place": _place(), "process": os.getpid(), "host": platform.node()}, file)
         self._path = path
+        self._touched = time.monotonic()
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time for the next beat."""
+        return time.monotonic() - self._touched > BEAT
 
     def beat(self) -> bool:
         """Tell that the worker lives, and whether the run is still its own."""
         if _last(self._path.parent) != self._path:
             return False
         os.utime(self._path)
+        self._touched = time.monotonic()
         return True
 
     def release(self) -> None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any, NamedTuple, Protocol
 
-from lightning_mmix.compare.runs.claims import BEAT, Claim, claim, clear, is_abandoned
+from lightning_mmix.compare.runs.claims import Claim, claim, clear, is_abandoned
 from lightning_mmix.compare.runs.task import (
     LOG,
     SHARE,
@@ -144,7 +144,6 @@ class _Running(NamedTuple):
     place: Slot
     process: subprocess.Popen[bytes]
     claim: Claim
-    moments: dict[str, float]
 
 
 def _start(task: Task, folder: Path, place: Slot) -> _Running | None:
@@ -158,17 +157,15 @@ def _start(task: Task, folder: Path, place: Slot) -> _Running | None:
         return None
     (own / SHARE).unlink(missing_ok=True)
     task.write(own)
-    return _Running(task, place, _process(own, place), held, {"beat": time.monotonic()})
+    return _Running(task, place, _process(own, place), held)
 
 
 def _goes_on(run: _Running, folder: Path, watcher: Watcher) -> bool:
     if run.process.poll() is not None:
         return False
-    if time.monotonic() - run.moments["beat"] > BEAT:
-        run.moments["beat"] = time.monotonic()
-        if not run.claim.beat():  # this worker was taken for dead
-            _end(run.process)
-            return False
+    if run.claim.is_due and not run.claim.beat():  # this worker was taken for dead
+        _end(run.process)
+        return False
     with suppress(OSError, ValueError):
         if told := read_json(folder_of(run.task, folder) / SHARE):
             watcher.goes(told["share"], told["seconds"])
