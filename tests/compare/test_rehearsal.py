@@ -132,8 +132,9 @@ def test_what_would_compare_nothing_is_refused(made, said):
 
 
 def test_an_input_that_is_not_there_is_refused():
-    with pytest.raises(ProblemError, match="there is no input=3 in the batch"):
-        rehearse(tasks(config(), input=3))
+    for ways in (WAYS, {"no mixing": "none"}):  # also where nothing is mixed
+        with pytest.raises(ProblemError, match="there is no input=3 in the batch"):
+            rehearse(tasks(config(), ways, input=3))
 
 
 def test_a_target_that_is_named_to_one_is_told_the_other():
