@@ -187,7 +187,7 @@ def _where(own: Sequence[Finding], at: str, verbs: Mapping[str, str]) -> str:
         elif verdict in verbs:
             where = f", and {at} ".join(map(_moved, same))
         else:
-            where = " and ".join(map(_place, same))
+            where = _together([_place(each) for each in same])
         parts.append(f"{verbs.get(verdict, verdict)} {at} {where}")
     return " " + ", and ".join(parts)
 
@@ -209,8 +209,18 @@ def _sentence(start: str, predicates: Mapping[str, str]) -> str:
     for said in dict.fromkeys(predicates.values()):
         arms = [arm for arm, each in predicates.items() if each == said]
         of_all = {1: "", 2: " for either"}.get(len(arms), " for any")
-        clauses.append(" and ".join(arms) + said + of_all * said.endswith(f": {NEITHER}"))
+        clauses.append(_together(arms) + said + of_all * said.endswith(f": {NEITHER}"))
     return start + "; ".join(clauses) if clauses else ""
+
+
+def _together(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    Example:
+        >>> _together(["FGSM", "PGD", "noise"])
+        'FGSM, PGD and noise'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _clarity(each: Finding) -> float:
