@@ -1,4 +1,4 @@
-"""The way of a batch through the packages is the one that lightning_mmix/README.md tells."""
+"""The way of a batch through the packages is the one that examples/guides/inside.md tells."""
 
 import re
 import sys
@@ -7,7 +7,7 @@ from pathlib import Path
 import lightning.pytorch as L
 import pytest
 from fitting import Net, batches, fit
-from test_floors import PACKAGE, imports, name_of
+from test_floors import PACKAGE, ROOT, imports, name_of
 
 from lightning_mmix import ManifoldMixup
 
@@ -23,7 +23,7 @@ BEGINS = {  # a moment, with the first call of this function after the moment be
 
 def told():
     """The modules of each moment, as the page lists them."""
-    page = (PACKAGE / "README.md").read_text().split("## The way of a batch")[1].split("\n## ")[0]
+    page = (ROOT / "examples" / "guides" / "inside.md").read_text().split("## The way of a batch")[1].split("\n## ")[0]
     rows = re.findall(r"^\| (the .*?) \| (.*) \|$", page, re.MULTILINE)
     return {moment: re.findall(r"`(\w+/\w+\.py)`", way) for moment, way in rows}
 

@@ -208,17 +208,17 @@ def test_results_of_another_machine_are_left_alone(monkeypatch, tmp_path):
     assert file.read_text() == kept
 
 
-def test_the_readme_shows_the_results_that_are_kept():
-    readme = (ROOT / "README.md").read_text()
+def test_the_page_of_costs_shows_the_results_that_are_kept():
+    page = (ROOT / "examples" / "guides" / "costs.md").read_text()
     for steps in (KEPT["steps"], H200["steps"]):
-        assert tables.step_table(steps) in readme
+        assert tables.step_table(steps) in page
     for operation in (KEPT["operation"], H100["operation"]):
-        assert tables.operation_table(operation) in readme
+        assert tables.operation_table(operation) in page
     for framework in ("loop", "Lightning"):
-        assert tables.host_table(EPYC["host"]["added"], framework) in readme
-    assert f"{KEPT['machine']['cores']} cores of {KEPT['machine']['processor']}" in readme
+        assert tables.host_table(EPYC["host"]["added"], framework) in page
+    assert f"{KEPT['machine']['cores']} cores of {KEPT['machine']['processor']}" in page
     for results in (H100, H200):
-        assert f"{results['machine']['gpu']}, torch {results['machine']['torch']}" in readme
+        assert f"{results['machine']['gpu']}, torch {results['machine']['torch']}" in page
 
 
 def test_all_kept_results_can_be_shown():

@@ -1,4 +1,4 @@
-"""What stays out of reach, an example each, as the README lists it."""
+"""What stays out of reach, an example each, as the guide to targets lists it."""
 
 import copy
 import warnings
