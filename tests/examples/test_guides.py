@@ -1,5 +1,6 @@
 """The guides: their code runs, what it trains is mixed exactly, and what they say is so."""
 
+import ast
 import contextlib
 import io
 import re
@@ -29,12 +30,21 @@ def sections(page):
     return {title: f"{begin}\n{code}" for title, code in zip(parts[1::2], codes[1::2], strict=True)}
 
 
+def imported(code):
+    """The packages that a section imports."""
+    nodes = [*ast.walk(ast.parse(code))]
+    names = [each.name for node in nodes if isinstance(node, ast.Import) for each in node.names]
+    names += [node.module for node in nodes if isinstance(node, ast.ImportFrom)]
+    return {name.split(".")[0] for name in names}
+
+
 def listed():
     """The rows of the table of recipes: title, target, and whether one has to name it."""
     rows = re.findall(r"^\| \[(.*)\]\(#.*\) \| (.*) \| (.*) \|$", PAGE, re.MULTILINE)
     return {title: must_name.split()[0].strip(",:") for title, _, must_name in rows}
 
 
+OPTIONAL = {"sklearn", "timm", "torchvision", "transformers"}
 PAGE = (GUIDES / "recipes.md").read_text()
 ALL = [(page.name, title) for page in sorted(GUIDES.glob("*.md")) for title in sections(page.name)]
 of_recipes = pytest.mark.parametrize("title", listed())
@@ -46,12 +56,12 @@ def run(tmp_path_factory):
 
     @cache
     def leave(page, title):
-        pytest.importorskip("sklearn")
-        if title == "Text":
-            pytest.importorskip("transformers")
+        code = sections(page)[title]
+        for package in OPTIONAL & imported(code):
+            pytest.importorskip(package)
         names, printed = {"__name__": "guide"}, io.StringIO()
         with contextlib.redirect_stdout(printed):
-            exec(compile(sections(page)[title], page, "exec"), names)
+            exec(compile(code, page, "exec"), names)
         return {**names, "printed": printed.getvalue().splitlines()[-1:]}
 
     with pytest.MonkeyPatch.context() as patch:
