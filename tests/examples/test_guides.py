@@ -164,3 +164,9 @@ def test_how_strongly_alpha_mixes_in_two_of_three_steps(alpha, low, high):
     weights = np.random.default_rng(0).beta(alpha, alpha, 4000)
     larger = np.maximum(weights, 1 - weights)
     assert np.mean((low <= larger) & (larger <= high)) == pytest.approx(2 / 3, abs=0.04)
+
+
+def test_a_mixed_batch_costs_half_a_nat_at_least():
+    lam = (np.arange(10_000) + 0.5) / 10_000  # alpha = 1, and two labels that differ
+    entropy = -lam * np.log(lam) - (1 - lam) * np.log(1 - lam)
+    assert entropy.mean() == pytest.approx(0.5, abs=1e-4)
