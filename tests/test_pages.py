@@ -58,12 +58,6 @@ def test_the_readme_leads_to_every_guide():
     assert {f"examples/guides/{page.name}" for page in GUIDES} <= set(linked)
 
 
-@of_pages
-def test_a_long_line_is_a_table(page):
-    long = [line for line in prose(page).splitlines() if len(line) > 130 and line[0] not in "|-"]
-    assert [line for line in long if "PYTHONPATH" not in line] == []
-
-
 def test_the_tests_that_pages_name_exist():
     named = {name for page in PAGES for name in re.findall(r"`(test_\w+\.py)`", page.read_text())}
     assert len(named) > 25
