@@ -23,8 +23,9 @@ BEGINS = {  # a moment, with the first call of this function after the moment be
 
 def told():
     """The modules of each moment, as the page lists them."""
-    page = (ROOT / "examples" / "guides" / "inside.md").read_text().split("## The way of a batch")[1].split("\n## ")[0]
-    rows = re.findall(r"^\| (the .*?) \| (.*) \|$", page, re.MULTILINE)
+    page = (ROOT / "examples" / "guides" / "inside.md").read_text()
+    part = page.split("## The way of a batch")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (the .*?) \| (.*) \|$", part, re.MULTILINE)
     return {moment: re.findall(r"`(\w+/\w+\.py)`", way) for moment, way in rows}
 
 
