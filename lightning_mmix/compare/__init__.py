@@ -6,6 +6,8 @@ seeds with their intervals. It needs the ``report`` extra.
 
 from typing import TYPE_CHECKING
 
+from lightning_mmix.compare.runs import task as _task
+
 __all__ = [
     "Difference",
     "Results",
@@ -25,6 +27,15 @@ __all__ = [
     "write_json",
 ]
 
+Run = _task.Run
+"""What was measured of a run, as its ``result.json`` holds it.
+
+Of a classifier it has ``clean`` and ``tempered`` scores, ``temperature``, ``bins``, ``spectrum``,
+``interpolation`` and ``conditions``; of every module ``own``, what it logs itself.
+"""
+Results = _task.Results
+"""The runs of each way to train, by its name, all in the same order of seeds."""
+
 if TYPE_CHECKING:
     from lightning_mmix.compare.command import compare
     from lightning_mmix.compare.differences import (
@@ -32,9 +43,7 @@ if TYPE_CHECKING:
         mean_and_deviation,
         paired_difference,
     )
-    from lightning_mmix.compare.findings import (
-        Results,
-        Run,
+    from lightning_mmix.compare.runs.scores import (
         calibration_scores,
         clean_scores,
         family_scores,
@@ -48,5 +57,5 @@ else:
     from lightning_mmix.faces import face
 
     __getattr__, __dir__ = face(
-        __name__, ("command", "differences", "findings", "score_tables", "runs.task"), __all__
+        __name__, ("command", "differences", "runs.scores", "runs.task", "score_tables"), __all__
     )

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from textwrap import fill
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 
@@ -16,18 +16,22 @@ from lightning_mmix.compare.options import Options, options_of
 from lightning_mmix.compare.runs.claims import holder
 from lightning_mmix.compare.runs.life import Signs
 from lightning_mmix.compare.runs.processes import Slot, abandoned, carry_out, rehearsed, slots
-from lightning_mmix.compare.runs.task import RESULT, Task, folder_of, result_of, write_json
+from lightning_mmix.compare.runs.task import (
+    RESULT,
+    Results,
+    Task,
+    folder_of,
+    result_of,
+    write_json,
+)
 from lightning_mmix.problems import told
-
-if TYPE_CHECKING:
-    from lightning_mmix.compare.findings import Results
 
 SPEC = "comparison.json"
 
 _MEASURED = {"test": "test set", "validate": "validation set, for want of a test set"}
 
 
-def compare(args: Sequence[str]) -> "Results":
+def compare(args: Sequence[str]) -> Results:
     """Run ``lightning-mmix compare``.
 
     Args:
@@ -149,7 +153,7 @@ def _coming(options: Options, left: Sequence[Task]) -> str:
     )
 
 
-def _results(options: Options) -> "Results":
+def _results(options: Options) -> Results:
     return {
         arm: [
             run
@@ -170,7 +174,7 @@ def _report(options: Options, command: str, console: Console) -> None:
     console.print(line, highlight=False, soft_wrap=True)
 
 
-def show(results: "Results", console: Console) -> None:
+def show(results: Results, console: Console) -> None:
     """Show what was found on a terminal.
 
     Args:
@@ -191,7 +195,7 @@ def show(results: "Results", console: Console) -> None:
         console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
-def _about(options: Options, command: str, results: "Results") -> Mapping[str, Any]:
+def _about(options: Options, command: str, results: Results) -> Mapping[str, Any]:
     """What was compared, on what, and how long it took."""
     words = {
         "none": "as in the config, with nothing mixed",

@@ -1,86 +1,37 @@
 """Findings: the scores of several runs of each way to train, and what can be said of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import isclose, isfinite
 from statistics import fmean
-from typing import Any
-
-import torch
 
 from lightning_mmix.compare.differences import Difference, paired_difference, places_for
-from lightning_mmix.metrics.spectrum import spectrum_statistic
+from lightning_mmix.compare.runs.scores import (
+    GAP,
+    RANK,
+    Score,
+    clean_scores,
+    family_scores,
+    more_scores,
+    spectrum_scores,
+    table,
+    tempered_scores,
+)
+from lightning_mmix.compare.runs.task import Results, Run
 
-Run = Mapping[str, Any]  # as measurement.measure gives it
-Results = Mapping[str, Sequence[Run]]  # arm → its runs, in one order of seeds
-Score = Callable[[Run], Mapping[str, float]]
-
-GAP, RANK = "gap %", "effective rank"
-CLEAN = {"accuracy %": 100, "NLL": 1, "ECE %": 100, "Brier": 1}
-_KEYS = {"accuracy %": "accuracy", "NLL": "nll", "ECE %": "ece", "Brier": "brier"}
-_MORE = {"smECE %": "smece", GAP: "gap"}
-_AT_T = ("NLL", "ECE %", "Brier")
 NEITHER, ONE_SEED = "no difference shown", "of one seed"
 VERDICTS = ("better", "worse", "larger", "smaller", "not comparable", NEITHER, ONE_SEED)
-_STATISTICS: dict[str, Any] = {"largest": "largest", "rest": "rest", RANK: "rank"}
 _ROWS = ("largest", "sum of the rest", RANK)
 _SAME = 1e-5  # relatively: a quantity that a module logs, and a score of the same predictions
 
 
-def clean_scores(run: Run) -> dict[str, float]:
-    """Accuracy, NLL, ECE and Brier score on the clean data."""
-    return {label: unit * run["clean"][_KEYS[label]] for label, unit in CLEAN.items()}
-
-
-def calibration_scores(run: Run) -> dict[str, float]:
-    """Confidence minus accuracy, smECE, and of a run with a temperature that, and scores at it.
-
-    What a run of an earlier version did not measure is left out.
-    """
-    smooth = {n: v for n, v in _more(run["tempered"] or {}).items() if n != GAP}
-    scores = {**tempered_scores(run), **smooth}
-    at_t = {(n if n == "T" else f"{n} at T"): v for n, v in scores.items()}
-    return {**_more(run["clean"]), **at_t}
-
-
-def tempered_scores(run: Run) -> dict[str, float]:
-    """The temperature, and NLL, ECE and Brier score at it; of a run without one nothing."""
-    if run["temperature"] is None:
-        return {}
-    at_t = {label: CLEAN[label] * run["tempered"][_KEYS[label]] for label in _AT_T}
-    return {"T": run["temperature"], **at_t}
-
-
-def family_scores(run: Run) -> dict[str, float]:
-    """The accuracy in percent, a mean over the strengths, of each family of conditions."""
-    families: dict[str, list[float]] = {}
-    for row in run["conditions"]:
-        families.setdefault(row["family"], []).append(100 * row["accuracy"])
-    return {name: fmean(values) for name, values in families.items() if name != "clean"}
-
-
-def spectrum_scores(run: Run) -> dict[str, float]:
-    """Of each layer the largest singular value, the sum of the rest, and the effective rank."""
-    scores = {}
-    for layer, values in run["spectrum"].items():
-        spectrum = torch.tensor(values)
-        present = spectrum[spectrum[:, 0] > 0]
-        for label, statistic in _STATISTICS.items():
-            scores[f"{layer} {label}"] = float(spectrum_statistic(present, statistic).mean())
-    return scores
-
-
-def _more(scores: Mapping[str, float]) -> dict[str, float]:
-    return {label: 100 * scores[key] for label, key in _MORE.items() if key in scores}
-
-
 def _all_clean_scores(run: Run) -> dict[str, float]:
-    return {**clean_scores(run), **_more(run["clean"])}
+    return {**clean_scores(run), **more_scores(run["clean"])}
 
 
 def _all_tempered_scores(run: Run) -> dict[str, float]:
-    return {**tempered_scores(run), **_more(run["tempered"] or {})}
+    return {**tempered_scores(run), **more_scores(run["tempered"] or {})}
 
 
 def _hidden_scores(run: Run) -> dict[str, float]:
@@ -239,11 +190,3 @@ def _columns(results: Results, score: Score) -> dict[str, list[float]]:
     """Name → its values in all runs."""
     scores = table(results, score).values()
     return {name: [v for each in scores for v in each[name]] for name in next(iter(scores))}
-
-
-def table(results: Results, score: Score) -> dict[str, dict[str, list[float]]]:
-    """Arm → score → its value in each run, of the scores that all runs have."""
-    scores = {arm: [score(run) for run in runs] for arm, runs in results.items()}
-    every = [each for runs in scores.values() for each in runs]
-    names = [name for name in every[0] if all(name in each for each in every)]
-    return {arm: {n: [each[n] for each in runs] for n in names} for arm, runs in scores.items()}

@@ -15,10 +15,10 @@ from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.core.layers import INPUT
 from lightning_mmix.engine.choice import survey
 from lightning_mmix.evaluation.boundaries import Interpolation, interpolate_between
-from lightning_mmix.evaluation.condition import Condition
+from lightning_mmix.evaluation.condition import Condition, Units
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor
-from lightning_mmix.evaluation.robustness import Evaluation, Units
+from lightning_mmix.evaluation.robustness import Evaluation
 from lightning_mmix.evaluation.standard import Clean, standard_conditions
 from lightning_mmix.metrics.scores import Tally
 from lightning_mmix.metrics.temperature import Kept, tempered

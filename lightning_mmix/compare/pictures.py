@@ -7,7 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from lightning_mmix.compare.findings import Results, Run
+from lightning_mmix.compare.runs.task import Results, Run
 from lightning_mmix.plots.curves import Curve, robustness_curves
 from lightning_mmix.plots.diagrams import (
     interpolations,

@@ -20,17 +20,15 @@ from lightning_mmix.compare.findings import (
     VERDICTS,
     Finding,
     Kind,
-    Results,
-    Run,
     compared,
     kinds,
     repeated,
     scores_of,
-    table,
     why_unmeasured,
 )
 from lightning_mmix.compare.pictures import pictures
-from lightning_mmix.compare.runs.task import write_json
+from lightning_mmix.compare.runs.scores import table
+from lightning_mmix.compare.runs.task import Results, Run, write_json
 from lightning_mmix.compare.score_tables import markdown_table
 from lightning_mmix.compare.summary import caveats, sentences, summary
 

@@ -12,16 +12,9 @@ from lightning_mmix.compare.differences import (
     paired_difference,
     places_for,
 )
-from lightning_mmix.compare.findings import (
-    LOGGED_KIND,
-    Results,
-    Run,
-    Score,
-    clean_scores,
-    table,
-    tempered_scores,
-    why_unmeasured,
-)
+from lightning_mmix.compare.findings import LOGGED_KIND, why_unmeasured
+from lightning_mmix.compare.runs.scores import Score, clean_scores, table, tempered_scores
+from lightning_mmix.compare.runs.task import Results, Run
 
 Scores = Mapping[str, Mapping[str, Sequence[float]]]  # way to train → score → a value a run
 

@@ -6,17 +6,16 @@ from math import ceil, floor, isfinite
 from lightning_mmix.compare.differences import number, reach
 from lightning_mmix.compare.findings import (
     FAMILY_KIND,
-    GAP,
     HIDDEN_KIND,
     LOGGED_KIND,
     NEITHER,
     ONE_SEED,
-    RANK,
     VERDICTS,
     Finding,
-    Results,
     compared,
 )
+from lightning_mmix.compare.runs.scores import GAP, RANK
+from lightning_mmix.compare.runs.task import Results
 
 _MOST = 5
 _MOST_NAMED = 4  # families of conditions, or layers; of more only the greatest difference

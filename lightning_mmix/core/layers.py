@@ -1,8 +1,10 @@
 """The layers of a model: their names, and the choice among them."""
 
 import difflib
+from bisect import bisect
 from collections.abc import Iterator, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
+from itertools import accumulate
 from typing import Any, Literal, TypeGuard
 
 import torch
@@ -72,6 +74,20 @@ def weighed(layers: Named) -> Mapping[str, float]:
     if twice:
         raise ValueError(f"layer {twice[0]!r} is named twice")
     return dict.fromkeys(names, 1.0)
+
+
+class Shares:
+    """Weights, as the shares of [0, 1] that they take."""
+
+    def __init__(self, weights: Mapping[str, float]) -> None:
+        self._names = [name for name, weight in weights.items() if weight > 0]
+        self._ends = list(accumulate(weights[name] for name in self._names))
+        self.only = self._names[0] if len(self._names) == 1 else None
+
+    def at(self, uniform: float) -> str:
+        """The name whose share holds a number in [0, 1)."""
+        place = bisect(self._ends, uniform * self._ends[-1], hi=len(self._ends) - 1)
+        return self._names[place]
 
 
 def are_names(layers: Any) -> TypeGuard[Named]:

@@ -2,11 +2,9 @@
 
 import math
 import threading
-from bisect import bisect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import accumulate
 from typing import Literal, get_args
 
 import numpy as np
@@ -14,7 +12,7 @@ import torch
 from torch import Tensor
 
 from lightning_mmix.core.checks import refuse_unknown, refuse_weights
-from lightning_mmix.core.layers import Named, weighed
+from lightning_mmix.core.layers import Named, Shares, weighed
 from lightning_mmix.core.paste import Region, Space, region
 
 Kind = Literal["mixup", "cutmix"]
@@ -138,8 +136,8 @@ class Recipe:
         return self.kind if isinstance(self.kind, Mapping) else {str(self.kind): 1.0}
 
     @cached_property
-    def _bounds(self) -> tuple["_Bounds", "_Bounds"]:
-        return _Bounds(self.kinds), _Bounds(self.weights)
+    def _bounds(self) -> tuple[Shares, Shares]:
+        return Shares(self.kinds), Shares(self.weights)
 
 
 def draw(
@@ -227,20 +225,6 @@ def _draw_lam(
         return torch.from_numpy(own.beta(recipe.alpha + 1, recipe.alpha, batch_size))
     lam = own.beta(recipe.alpha, recipe.alpha)
     return torch.from_numpy(np.array(max(lam, 1 - lam) if is_folded else lam))
-
-
-class _Bounds:
-    """Weights, as the shares of [0, 1] that they take."""
-
-    def __init__(self, weights: Mapping[str, float]) -> None:
-        self._names = [name for name, weight in weights.items() if weight > 0]
-        self._ends = list(accumulate(weights[name] for name in self._names))
-        self.only = self._names[0] if len(self._names) == 1 else None
-
-    def at(self, uniform: float) -> str:
-        """The name whose share holds a number in [0, 1)."""
-        place = bisect(self._ends, uniform * self._ends[-1], hi=len(self._ends) - 1)
-        return self._names[place]
 
 
 def _sent(tensor: Tensor, device: torch.device) -> Tensor:

@@ -1,15 +1,16 @@
-"""What a condition is: something done to the inputs of a classifier before it is evaluated."""
+"""What a condition is: something done to the inputs of a classifier, in the units of its data."""
 
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_mmix.evaluation.arguments import Pair, conform, expect
+from lightning_mmix.evaluation.arguments import Numbers, Pair, conform, expect, listed
 
 Loss = Callable[[Tensor], Tensor]
 Bounds = Pair
@@ -61,6 +62,54 @@ class Condition(ABC):
         """
 
 
+@dataclass(frozen=True)
+class Units:
+    """The units of the data, in which conditions are given: x·std + mean of what a network gets.
+
+    Attributes:
+        low: The least value of the data.
+        high: The largest.
+        mean: What was subtracted from the data before the network gets them, one number or one a
+            channel.
+        std: What they were divided by then.
+
+    Raises:
+        ValueError: If the range is empty, a mean not finite, or a std not above 0.
+    """
+
+    low: float = 0.0
+    high: float = 1.0
+    mean: Numbers = 0.0
+    std: Numbers = 1.0
+
+    def __post_init__(self) -> None:
+        conform(self)
+        expect(self.low < self.high, "a range with low < high", (self.low, self.high))
+        expect(all(map(math.isfinite, listed(self.mean))), "a finite mean", self.mean)
+        expect(all(0 < each < math.inf for each in listed(self.std)), "a finite std > 0", self.std)
+
+    def of_data(self, x: Tensor) -> Tensor:
+        """What a network gets, in the units of the data, at least in single precision.
+
+        Raises:
+            ValueError: If that lies outside of the data's range.
+        """
+        wide = x.to(torch.promote_types(x.dtype, torch.float32))
+        data = wide * _like(self.std, wide) + _like(self.mean, wide)
+        slack = 1e-3 * (self.high - self.low)
+        if len(data) and (data.min() < self.low - slack or data.max() > self.high + slack):
+            raise ValueError(
+                f"the inputs lie in [{data.min():.3g}, {data.max():.3g}], outside of the data's "
+                f"range [{self.low:g}, {self.high:g}]; give their range, or the mean and std that "
+                "they were normalised by"
+            )
+        return data.clamp(self.low, self.high)
+
+    def of_network(self, data: Tensor) -> Tensor:
+        """Data as a network gets them."""
+        return (data - _like(self.mean, data)) / _like(self.std, data)
+
+
 def widen(x: Tensor) -> Tensor:
     """``x`` in at least float32, in which small steps are not rounded away.
 
@@ -88,3 +137,9 @@ def to_tensor(drawn: np.ndarray, like: Tensor) -> Tensor:
     """Numbers drawn by numpy, with the dtype and on the device of ``like``."""
     # cast first, for some devices have no float64
     return torch.from_numpy(drawn).to(like.dtype).to(like.device)
+
+
+def _like(numbers: Numbers, x: Tensor) -> Tensor:
+    """Numbers that broadcast along the channels of x."""
+    values = torch.as_tensor(numbers, dtype=x.dtype, device=x.device)
+    return values.view(-1, *[1] * (x.dim() - 2)) if values.dim() else values

@@ -1,6 +1,5 @@
 """Robustness: one evaluation of a classifier over many conditions."""
 
-import math
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,62 +10,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from lightning_mmix.batches.roles import num_unrepeated
+from lightning_mmix.batches.loaders import num_unrepeated
 from lightning_mmix.core.trees import mapped
-from lightning_mmix.evaluation.arguments import Numbers, conform, expect, listed
 from lightning_mmix.evaluation.columns import Columns
-from lightning_mmix.evaluation.condition import Condition
+from lightning_mmix.evaluation.condition import Condition, Units
 from lightning_mmix.evaluation.distortions import Rotation, Shear, Zoom
 from lightning_mmix.evaluation.predictions import Predictor, evaluating, on_device_of, predictor_of
 from lightning_mmix.evaluation.standard import Clean
-
-
-@dataclass(frozen=True)
-class Units:
-    """The units of the data, in which conditions are given: x·std + mean of what a network gets.
-
-    Attributes:
-        low: The least value of the data.
-        high: The largest.
-        mean: What was subtracted from the data before the network gets them, one number or one a
-            channel.
-        std: What they were divided by then.
-
-    Raises:
-        ValueError: If the range is empty, a mean not finite, or a std not above 0.
-    """
-
-    low: float = 0.0
-    high: float = 1.0
-    mean: Numbers = 0.0
-    std: Numbers = 1.0
-
-    def __post_init__(self) -> None:
-        conform(self)
-        expect(self.low < self.high, "a range with low < high", (self.low, self.high))
-        expect(all(map(math.isfinite, listed(self.mean))), "a finite mean", self.mean)
-        expect(all(0 < each < math.inf for each in listed(self.std)), "a finite std > 0", self.std)
-
-    def of_data(self, x: Tensor) -> Tensor:
-        """What a network gets, in the units of the data, at least in single precision.
-
-        Raises:
-            ValueError: If that lies outside of the data's range.
-        """
-        wide = x.to(torch.promote_types(x.dtype, torch.float32))
-        data = wide * _like(self.std, wide) + _like(self.mean, wide)
-        slack = 1e-3 * (self.high - self.low)
-        if len(data) and (data.min() < self.low - slack or data.max() > self.high + slack):
-            raise ValueError(
-                f"the inputs lie in [{data.min():.3g}, {data.max():.3g}], outside of the data's "
-                f"range [{self.low:g}, {self.high:g}]; give their range, or the mean and std that "
-                "they were normalised by"
-            )
-        return data.clamp(self.low, self.high)
-
-    def of_network(self, data: Tensor) -> Tensor:
-        """Data as a network gets them."""
-        return (data - _like(self.mean, data)) / _like(self.std, data)
 
 
 @dataclass(frozen=True)
@@ -238,12 +188,6 @@ def _refuse_unfit(condition: Condition, x: Tensor, target: Tensor) -> None:
         raise ValueError(f"{name} needs a floating-point input, but got {x.dtype}")
     if condition.images_only and x.dim() != 4:
         raise ValueError(f"{name} needs images of shape (B, C, H, W), but got {tuple(x.shape)}")
-
-
-def _like(numbers: Numbers, x: Tensor) -> Tensor:
-    """Numbers that broadcast along the channels of x."""
-    values = torch.as_tensor(numbers, dtype=x.dtype, device=x.device)
-    return values.view(-1, *[1] * (x.dim() - 2)) if values.dim() else values
 
 
 def _rank() -> int:

@@ -13,7 +13,7 @@ from torchmetrics import MeanMetric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy
 from typing_extensions import override
 
-from lightning_mmix.batches.roles import num_unrepeated
+from lightning_mmix.batches.loaders import num_unrepeated
 from lightning_mmix.engine.loop import mixed_loss
 from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.classification import (

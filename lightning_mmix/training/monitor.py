@@ -11,7 +11,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_mmix.batches.roles import first_loader, num_unrepeated
+from lightning_mmix.batches.loaders import first_loader, num_unrepeated
 from lightning_mmix.core.trees import Path
 from lightning_mmix.evaluation.hidden import Spectra
 from lightning_mmix.evaluation.predictions import Predictor

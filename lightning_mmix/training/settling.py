@@ -7,7 +7,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_mmix.batches.roles import first_loader, num_unrepeated
+from lightning_mmix.batches.loaders import first_loader, num_unrepeated
 from lightning_mmix.core.checks import told_of
 from lightning_mmix.cuts.snapshot import same_randomness
 from lightning_mmix.engine.engine import Engine

@@ -11,7 +11,7 @@ from lightning.pytorch.utilities.model_helpers import is_overridden
 from torch import Tensor
 from typing_extensions import override
 
-from lightning_mmix.batches.roles import first_loader, num_unrepeated
+from lightning_mmix.batches.loaders import first_loader, num_unrepeated
 from lightning_mmix.core.trees import mapped
 from lightning_mmix.cuts.snapshot import same_randomness
 from lightning_mmix.evaluation.predictions import evaluating

@@ -22,11 +22,11 @@ from torch import nn
 from lightning_mmix import ManifoldMixup, ManifoldMixupClassifier, cli
 from lightning_mmix.compare import command
 from lightning_mmix.compare.command import compare, refuse_other, show
-from lightning_mmix.compare.findings import clean_scores, table
 from lightning_mmix.compare.options import options_of
 from lightning_mmix.compare.runs import processes
 from lightning_mmix.compare.runs.processes import RunFailedError, carry_out, slots
 from lightning_mmix.compare.runs.run import History, RunCLI, mixup_of, set_way
+from lightning_mmix.compare.runs.scores import clean_scores, table
 from lightning_mmix.compare.runs.task import Task, folder_of, result_of
 from lightning_mmix.training.callback import mixups_of
 from lightning_mmix.training.visits import stage_of

@@ -4,12 +4,11 @@ from itertools import groupby
 
 import pytest
 
-from lightning_mmix.compare.findings import (
+from lightning_mmix.compare.findings import compared, repeated
+from lightning_mmix.compare.runs.scores import (
     calibration_scores,
     clean_scores,
-    compared,
     family_scores,
-    repeated,
     spectrum_scores,
     table,
     tempered_scores,

@@ -12,7 +12,7 @@ from torch import nn
 from torchmetrics.functional.classification import multiclass_accuracy
 
 from lightning_mmix import ManifoldMixup
-from lightning_mmix.batches.roles import num_unrepeated
+from lightning_mmix.batches.loaders import num_unrepeated
 from lightning_mmix.core.plan import Recipe, draw
 from lightning_mmix.metrics.temperature import temperature_scaling
 

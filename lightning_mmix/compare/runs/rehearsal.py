@@ -27,8 +27,8 @@ from lightning_mmix.compare.runs.run import (
 from lightning_mmix.compare.runs.task import Task, write_json
 from lightning_mmix.core.trees import describe
 from lightning_mmix.cuts.snapshot import untouched
+from lightning_mmix.evaluation.condition import Units
 from lightning_mmix.evaluation.predictions import Predictor
-from lightning_mmix.evaluation.robustness import Units
 from lightning_mmix.metrics.doubts import likely_form
 from lightning_mmix.problems import is_meant, sentence_of
 from lightning_mmix.training.callback import ManifoldMixup

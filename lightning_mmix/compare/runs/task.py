@@ -2,6 +2,7 @@
 
 import json
 import os
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -9,6 +10,8 @@ from urllib.parse import quote
 
 TASK, RESULT, LOG, SHARE = "task.json", "result.json", "log.txt", "share.json"
 
+Run = Mapping[str, Any]
+Results = Mapping[str, Sequence[Run]]
 Way = Literal["none", "input", "manifold", "config"]
 
 

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from torch import Tensor
 from torch.nn.parameter import is_lazy
 
-from lightning_mmix.batches.roles import first_loader, num_unrepeated
+from lightning_mmix.batches.loaders import first_loader, num_unrepeated
 from lightning_mmix.core.checks import told_of
 from lightning_mmix.cuts.snapshot import same_randomness
 from lightning_mmix.evaluation.predictions import Predictor
