@@ -3,7 +3,10 @@
 Nothing large is imported before it is needed, so that pages and mistakes are told at once.
 """
 
+from lightning_mmix.cli import pages
 from lightning_mmix.cli.entry import main
-from lightning_mmix.cli.pages import COMMANDS
+
+COMMANDS = pages.COMMANDS
+"""The commands, each with the sentence that ``lightning-mmix --help`` says of it."""
 
 __all__ = ["COMMANDS", "main"]

@@ -3,9 +3,12 @@
 Values and functions of them: nothing here changes a model. The other packages stand on this one.
 """
 
-from lightning_mmix.core.layers import INPUT
+from lightning_mmix.core import layers
 from lightning_mmix.core.operation import mix
 from lightning_mmix.core.plan import MixPlan, Recipe, draw
+
+INPUT = layers.INPUT
+"""The name that the input has among the layers: to mix it alone is plain mixup."""
 
 __all__ = [
     "INPUT",

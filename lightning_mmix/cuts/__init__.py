@@ -5,12 +5,19 @@ those of the batch. A probe tells by the autograd graph of one forward pass, by 
 rows in another, and by values; ``"auto"`` chooses among the cuts.
 """
 
-from lightning_mmix.cuts.calls import ROWS
+from lightning_mmix.cuts import calls, rows
 from lightning_mmix.cuts.probe import Probe
-from lightning_mmix.cuts.rows import TOLERANCE
 from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.tables import cut_table, layer_table
 from lightning_mmix.cuts.verification import Cuts, chosen_automatically, cut_test
+
+ROWS = calls.ROWS
+"""How many samples a cut test takes of a batch: few, and a size that no other dimension has."""
+TOLERANCE = rows.TOLERANCE
+"""How far the output may be from following an exchange of rows, in units of their distance.
+
+Of a cut the deviation is about 0, up to rounding; of a layer without effect it is 1.
+"""
 
 __all__ = [
     "ROWS",

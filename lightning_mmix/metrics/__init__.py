@@ -4,9 +4,8 @@ The functions give sums over samples, which add up over batches and ranks; the m
 sums, of fixed size, and call the functions.
 """
 
+from lightning_mmix.metrics import calibration, classwise, samples, spectrum
 from lightning_mmix.metrics.calibration import (
-    Binning,
-    Norm,
     bin_edges,
     calibration_bins,
     calibration_error,
@@ -21,12 +20,11 @@ from lightning_mmix.metrics.classification import (
     NegativeLogLikelihood,
 )
 from lightning_mmix.metrics.classwise import (
-    ClassNorm,
     ClasswiseCalibrationError,
     class_bins,
     classwise_error,
 )
-from lightning_mmix.metrics.samples import Form, log_probabilities
+from lightning_mmix.metrics.samples import log_probabilities
 from lightning_mmix.metrics.scores import (
     Tally,
     brier_sum,
@@ -41,7 +39,6 @@ from lightning_mmix.metrics.smooth import (
 from lightning_mmix.metrics.spectrum import (
     ClassSpectrum,
     Moments,
-    Statistic,
     class_moments,
     effective_rank,
     singular_values,
@@ -52,6 +49,20 @@ from lightning_mmix.metrics.temperature import (
     temperature_scaling,
     tempered,
 )
+
+Binning = calibration.Binning
+"""Calibration bins of equal ``"width"``, or of about equally many samples, equal ``"mass"``."""
+Norm = calibration.Norm
+"""How the gaps of bins become one calibration error; :func:`calibration_error` has the formulas."""
+ClassNorm = classwise.ClassNorm
+"""The same of all classes, but for the sign, which cancels out between classes."""
+Form = samples.Form
+"""What a network puts out: ``"logits"`` before a softmax, or ``"probabilities"`` behind one."""
+Statistic = spectrum.Statistic
+"""A number for a spectrum, as :func:`spectrum_statistic` computes it.
+
+It is the largest singular value, the sum of the ``"rest"``, or the effective ``"rank"``.
+"""
 
 __all__ = [
     "Binning",

@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
         "'.[report]' in a clone"
     ) from error
 
+from lightning_mmix.plots import look
 from lightning_mmix.plots.curves import Curve, robustness_curves
 from lightning_mmix.plots.diagrams import (
     interpolations,
@@ -19,8 +20,13 @@ from lightning_mmix.plots.diagrams import (
     spectrum,
     training_curves,
 )
-from lightning_mmix.plots.look import COLOURS, Style, legend, looked, panels
+from lightning_mmix.plots.look import legend, looked, panels
 from lightning_mmix.plots.planes import Boundary, decision_boundaries
+
+COLOURS = look.COLOURS
+"""The colours of arms by position, told apart also by the colour-blind (Okabe and Ito, 2008)."""
+Style = look.Style
+"""Keyword arguments of matplotlib, as ``ax.plot(x, y, **style)`` takes them."""
 
 __all__ = [
     "COLOURS",
