@@ -45,6 +45,11 @@ def find_targets(
         ValueError: If there is no target, none is found, more than one may be meant, what is found
             may be something else, or they are not one row, or one row each, for each sample.
         TypeError: If what is found is no tensor.
+
+    Example:
+        >>> batch = {"image": torch.zeros(2, 3, 8, 8), "label": torch.tensor([4, 9])}
+        >>> find_targets(batch)
+        [tensor([4, 9])]
     """
     inputs = _inputs_alone(batch)
     if inputs and _lacks_target(batch, paths, inputs):
@@ -69,6 +74,10 @@ def find_input(batch: Any, path: Path | None = None) -> Tensor:
     Raises:
         ValueError: If no input is found or more than one may be meant.
         TypeError: If what is found is no tensor.
+
+    Example:
+        >>> find_input({"image": torch.zeros(2, 3, 8, 8), "label": torch.tensor([4, 9])}).shape
+        torch.Size([2, 3, 8, 8])
     """
     if path is not None:
         return one_tensor(follow(batch, path, "input"), batch, "input")

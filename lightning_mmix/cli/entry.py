@@ -23,6 +23,12 @@ def main(args: Sequence[str] | None = None) -> None:
 
     Raises:
         SystemExit: With one line on stderr, if it fails.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stderr(sys.stdout), contextlib.suppress(SystemExit):
+        ...     main(["layrs"])
+        lightning-mmix: there is no command 'layrs'; did you mean 'layers'?
     """
     given = list(sys.argv[1:] if args is None else args)
     if not given or given[0] in _HELP:

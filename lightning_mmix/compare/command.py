@@ -42,6 +42,12 @@ def compare(args: Sequence[str]) -> Results:
 
     Raises:
         SystemExit: With one sentence, if the arguments do not fit or a run fails.
+
+    Example:
+        >>> import contextlib
+        >>> with contextlib.redirect_stderr(sys.stdout), contextlib.suppress(SystemExit):
+        ...     compare(["--seeds", "1"])
+        lightning-mmix compare: expected --seeds of at least 2 to compare, but got 1
     """
     console = Console()
     with told("lightning-mmix compare", shows="--traceback" in args):

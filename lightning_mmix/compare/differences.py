@@ -18,6 +18,10 @@ class Difference:
         mean: Of the differences.
         half_width: Of the interval around it; infinite for a single pair.
         pairs: How many pairs there were.
+
+    Example:
+        >>> Difference(-0.25, 0.125, 5).verdict(higher_is_better=False)
+        'better'
     """
 
     mean: float

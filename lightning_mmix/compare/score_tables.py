@@ -41,7 +41,13 @@ def score_tables(results: Results) -> list[Table]:
 
 
 def noise_scores(run: Run) -> dict[str, float]:
-    """Accuracy in percent under noise and under FGSM, of the two weakest strengths each."""
+    """Accuracy in percent under noise and under FGSM, of the two weakest strengths each.
+
+    Example:
+        >>> rows = [{"family": "FGSM", "strength": eps, "accuracy": 0.75} for eps in (0.01, 0.1)]
+        >>> noise_scores({"conditions": rows})
+        {'FGSM 0.01': 75.0, 'FGSM 0.1': 75.0}
+    """
     found = {}
     for family, name in (("Gaussian noise", "noise"), ("FGSM", "FGSM")):
         rows = [row for row in run["conditions"] if row["family"] == family]
@@ -62,6 +68,11 @@ def score_table(scores: Scores, title: str = "", *, explains: bool = True) -> Ta
     Returns:
         A row a way: mean ± standard deviation over runs; and a row a difference: its mean ± half
         of its 95 % confidence interval. A column a score.
+
+    Example:
+        >>> scores = {"no mixing": {"NLL": [0.5, 0.7]}, "mixup": {"NLL": [0.25, 0.25]}}
+        >>> list(score_table(scores).columns[1].cells)  # the last is a difference
+        ['0.600 ± 0.141', '0.250 ± 0.000', '-0.350 ± 1.271']
     """
     base, *others = scores
     caption = f"Δ: minus {base}, ± half of its 95 % interval" if explains else ""
@@ -100,7 +111,12 @@ def markdown_table(scores: Scores) -> list[str]:
 
 
 def spread(values: Sequence[float], digits: int) -> str:
-    """The mean of values ± their standard deviation, if there are several."""
+    """The mean of values ± their standard deviation, if there are several.
+
+    Example:
+        >>> spread([0.91, 0.93, 0.92], 2)
+        '0.92 ± 0.01'
+    """
     mean, deviation = mean_and_deviation(values)
     return number(mean, digits) + f" ± {deviation:.{digits}f}" * (len(values) > 1)
 

@@ -37,6 +37,11 @@ class MixPlan:
         box: Shape (3,), float64, in [0, 1): where the centre of the box lies, relative to the
             size, in up to three dimensions of space; None for an interpolation.
         region: The box in whole positions, of which λ is the real one, once the layer has run.
+
+    Example:
+        >>> plan = MixPlan("net.layer1", lam=torch.tensor(0.75), partner=torch.tensor([1, 0]))
+        >>> plan.kind, plan.labels
+        ('mixup', 'paired')
     """
 
     layer: str
@@ -101,6 +106,10 @@ class Recipe:
 
     Raises:
         ValueError: If one of them is out of range or unknown, or own labels meet CutMix.
+
+    Example:
+        >>> Recipe(2.0, ["input", "net.layer1"], prob=0.5).weights
+        {'input': 1.0, 'net.layer1': 1.0}
     """
 
     alpha: float

@@ -7,9 +7,9 @@ rows in another, and by values; ``"auto"`` chooses among the cuts.
 
 from lightning_mmix.cuts import calls, rows
 from lightning_mmix.cuts.probe import Probe
-from lightning_mmix.cuts.sites import Site
+from lightning_mmix.cuts.sites import Cuts, Site
 from lightning_mmix.cuts.tables import cut_table, layer_table
-from lightning_mmix.cuts.verification import Cuts, chosen_automatically, cut_test
+from lightning_mmix.cuts.verification import chosen_automatically, cut_test
 
 ROWS = calls.ROWS
 """How many samples a cut test takes of a batch: few, and a size that no other dimension has."""

@@ -45,6 +45,10 @@ class Probe:
         sites: What is known so far, in the order of the forward pass.
         forwards: How many forward passes were made.
         seconds: How long they took.
+
+    Example:
+        >>> Probe(nn.Sequential(nn.Tanh()), torch.randn(5, 4), size=5).deviation("0") < TOLERANCE
+        True
     """
 
     def __init__(
@@ -163,7 +167,8 @@ class Probe:
         recording.begin(begun.first)
         outputs = self._run(begun, torch.enable_grad(), lookups, work, recording)
         if not outputs:
-            raise ValueError(f"{_name(begun.network)} puts out no floating-point tensor")
+            name = getattr(begun.network, "__name__", type(begun.network).__name__)
+            raise ValueError(f"{name} puts out no floating-point tensor")
         self._recorded, self._content = [leaf.detach() for leaf in outputs], lookups.content
         of_targets = self._of_targets(recording)
         looked_up = [at for place, at in lookups.sources.items() if place in self._content]
@@ -243,7 +248,3 @@ class Probe:
 
 def _cut(site: Site) -> Site:
     return replace(site, is_cut=True, reason="", advice="")
-
-
-def _name(network: Callable[..., Any]) -> str:
-    return getattr(network, "__name__", type(network).__name__)

@@ -43,6 +43,11 @@ class Site:
         is_cut: Whether all of the signal passes through it; None if that can't be told.
         reason: Why it is no cut, or can't be told: "is bypassed". Empty if it is one.
         advice: What helps, if it is known.
+
+    Example:
+        >>> site = Site("block.conv", "Conv2d", (8, 4, 4), 0.5, is_cut=False, reason="is bypassed")
+        >>> site.has_space, site.may_be_mixed
+        (True, True)
     """
 
     name: str
@@ -68,6 +73,29 @@ class Site:
     def refused(self, why: Why) -> "Site":
         """The same place, which is no cut."""
         return replace(self, is_cut=False, reason=why.reason, advice=why.advice)
+
+
+@dataclass(frozen=True)
+class Cuts:
+    """What a cut test found.
+
+    Attributes:
+        sites: The input and all layers by name, in the order of the forward pass.
+        forwards: How many forward passes it took.
+        seconds: How long it took.
+
+    Example:
+        >>> import torch
+        >>> from lightning_mmix.cuts import cut_test
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.ReLU())
+        >>> cuts = cut_test(model, torch.randn(5, 4))
+        >>> [name for name, site in cuts.sites.items() if site.is_cut]
+        ['input', '0', '1']
+    """
+
+    sites: Mapping[str, Site]
+    forwards: int
+    seconds: float
 
 
 def not_first(shape: Sequence[int], size: int) -> Why:

@@ -16,6 +16,18 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
         recipe: α and the layers.
         sites: What is known of the layers, in the order of the forward pass; empty if nothing is.
         found: What was found in the batch.
+
+    Example:
+        >>> from rich.console import Console
+        >>> table = layer_table(Recipe(1.0, {"input": 1, "net.layer1": 3}), {})
+        >>> Console(color_system=None).print(table)
+           Manifold Mixup, alpha = 1
+        ┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
+        ┃ layer      ┃ share of steps ┃
+        ┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
+        │ input      │            25% │
+        │ net.layer1 │            75% │
+        └────────────┴────────────────┘
     """
     title = f"Manifold Mixup, alpha = {recipe.alpha:g}"
     width = max(len(title) + 4, len(found))  # each on one line, where there is room for it
@@ -36,6 +48,17 @@ def cut_table(sites: Mapping[str, Site], chosen: Collection[str] = ()) -> Table:
     Args:
         sites: What a cut test found, by name.
         chosen: The names that ``"auto"`` takes.
+
+    Example:
+        >>> from rich.console import Console
+        >>> bypassed = Site("conv", "Conv2d", (8, 4, 4), 0.5, is_cut=False, reason="is bypassed")
+        >>> table = cut_table({"input": Site("input", "Tensor", (3, 4, 4), 0.0), "conv": bypassed})
+        >>> Console(color_system=None).print(table)
+        layer    type        hidden state    depth   mix?
+        ────────────────────────────────────────────────────────
+        input    Tensor      (B, 3, 4, 4)       0%   yes
+        conv     Conv2d      (B, 8, 4, 4)      50%   is bypassed
+        1 of 2 can be mixed; depth is the share of the work done
     """
     cuts = sum(site.is_cut is True for site in sites.values())
     caption = f"{cuts} of {len(sites)} can be mixed; depth is the share of the work done"

@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -14,7 +13,15 @@ from lightning_mmix.core.trees import Path, describe, tensors
 from lightning_mmix.cuts.calls import ROWS, Call, Inputs, NoForwardError, calls
 from lightning_mmix.cuts.probe import Probe
 from lightning_mmix.cuts.rows import few_rows
-from lightning_mmix.cuts.sites import NOT_FIRST, TURN_BATCH, Site, choose, nearest_cuts, neighbours
+from lightning_mmix.cuts.sites import (
+    NOT_FIRST,
+    TURN_BATCH,
+    Cuts,
+    Site,
+    choose,
+    nearest_cuts,
+    neighbours,
+)
 
 _OF_TARGET = "depends on the target"
 _ADVICE = {
@@ -32,21 +39,6 @@ _ADVICE = {
         "padded to (B, ...)"
     ),
 }
-
-
-@dataclass(frozen=True)
-class Cuts:
-    """What a cut test found.
-
-    Attributes:
-        sites: The input and all layers by name, in the order of the forward pass.
-        forwards: How many forward passes it took.
-        seconds: How long it took.
-    """
-
-    sites: Mapping[str, Site]
-    forwards: int
-    seconds: float
 
 
 def cut_test(model: nn.Module, inputs: Inputs) -> Cuts:
@@ -165,6 +157,12 @@ def chosen_automatically(probe: Probe, refused: Collection[str] = ()) -> list[st
 
     Raises:
         ValueError: If the network has no other cut.
+
+    Example:
+        >>> import torch
+        >>> model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 8))
+        >>> chosen_automatically(Probe(model, torch.randn(5, 8), size=5))
+        ['input', '0', '1']
     """
     left_out = set(refused)
     while names := choose({n: site for n, site in probe.sites.items() if n not in left_out}):

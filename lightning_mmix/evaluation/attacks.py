@@ -72,6 +72,13 @@ class PGD(Condition):
 
     Raises:
         ValueError: If an argument is out of range.
+
+    Example:
+        >>> x, rng = torch.tensor([[0.5, 0.5]]), np.random.default_rng(0)
+        >>> PGD(0.1).perturb(x, lambda x: x[:, 1] - x[:, 0], (0, 1), rng)
+        tensor([[0.4000, 0.6000]])
+        >>> PGD(0.1).name, PGD(0.5, "l2", steps=20).name
+        ('PGD 0.1', 'PGD-20 L2 0.5')
     """
 
     eps: float

@@ -27,6 +27,12 @@ class Interpolation:
         confidence: Shape (L,): max_c p_c.
         own: Shape (L,): p of the sample's class.
         partner: Shape (L,): p of its partner's class.
+
+    Example:
+        >>> points = torch.tensor([[4.0, 0.0], [0.0, 4.0]])
+        >>> found = interpolate_between(nn.Identity(), (points, torch.tensor([0, 1])), steps=3)
+        >>> found.lam, found.own
+        (tensor([0.0000, 0.5000, 1.0000]), tensor([0.0180, 0.5000, 0.9820]))
     """
 
     lam: Tensor
@@ -57,6 +63,12 @@ def interpolate_between(
 
     Raises:
         ValueError: If there is no such layer, only one class, or fewer than two steps.
+
+    Example:
+        >>> points = torch.tensor([[4.0, 0.0], [0.0, 4.0]])
+        >>> found = interpolate_between(nn.Identity(), (points, torch.tensor([0, 1])), steps=3)
+        >>> found.confidence
+        tensor([0.9820, 0.5000, 0.9820])
     """
     if steps < 2:
         raise ValueError(f"expected steps ≥ 2, but got {steps}")
@@ -139,6 +151,11 @@ def probabilities_on_grid(
 
     Returns:
         Shape (R, R, C), on the CPU: rows go up in y, columns in x.
+
+    Example:
+        >>> grid = probabilities_on_grid(nn.Identity(), (0.0, 2.0, 0.0, 1.0), resolution=3)
+        >>> grid.shape, grid[0, :, 0]
+        (torch.Size([3, 3, 2]), tensor([0.5000, 0.7311, 0.8808]))
     """
     x0, x1, y0, y1 = extent
     ys, xs = torch.linspace(y0, y1, resolution), torch.linspace(x0, x1, resolution)

@@ -21,6 +21,20 @@ class Condition(ABC):
 
     One of your own needs ``family``, ``axis`` and ``perturb``. The arguments of a dataclass have to
     be of the types of its fields.
+
+    Example:
+        >>> @dataclass(frozen=True)
+        ... class Dimmer(Condition):
+        ...     factor: float
+        ...     family, axis = "dimmer", "factor"
+        ...     def perturb(self, x, loss, bounds, rng):
+        ...         return bounds[0] + self.factor * (x - bounds[0])
+        >>> Dimmer(0.5).name
+        'dimmer 0.5'
+        >>> Dimmer("half")
+        Traceback (most recent call last):
+            ...
+        ValueError: expected a number as factor, but got 'half'
     """
 
     axis: ClassVar[str]  # the argument that is the strength
@@ -75,6 +89,13 @@ class Units:
 
     Raises:
         ValueError: If the range is empty, a mean not finite, or a std not above 0.
+
+    Example:
+        >>> units = Units(mean=0.5, std=0.25)
+        >>> units.of_data(torch.tensor([[-2.0, 0.0, 2.0]]))
+        tensor([[0.0000, 0.5000, 1.0000]])
+        >>> units.of_network(torch.tensor([[0.0, 0.5, 0.75]]))
+        tensor([[-2.,  0.,  1.]])
     """
 
     low: float = 0.0

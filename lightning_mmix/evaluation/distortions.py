@@ -53,6 +53,13 @@ class Rotation(Distortion):
 
     Args:
         degrees: The largest angle, in [0, 180].
+
+    Example:
+        >>> turned = Rotation(45).distort(torch.ones(1, 1, 5, 5), np.random.default_rng(0))
+        >>> turned[0, 0, 0, 0] < 1, turned[0, 0, 2, 2].round(decimals=3)
+        (tensor(True), tensor(1.))
+        >>> Rotation(45).name
+        'rotation ±45°'
     """
 
     degrees: float
@@ -80,6 +87,11 @@ class Shear(Distortion):
 
     Args:
         degrees: The largest angle from the upright, in [0, 90).
+
+    Example:
+        >>> sheared = Shear(60).distort(torch.ones(1, 1, 5, 5), np.random.default_rng(0))
+        >>> sheared[0, 0].mean(1) < 0.9
+        tensor([ True, False, False, False,  True])
     """
 
     degrees: float
@@ -106,6 +118,13 @@ class Zoom(Distortion):
 
     Args:
         factor: The size of things relative to before: zooms in if > 1, out if in (0, 1).
+
+    Example:
+        >>> Zoom(0.5).distort(torch.ones(1, 1, 4, 4), np.random.default_rng(0)).round(decimals=3)
+        tensor([[[[0., 0., 0., 0.],
+                  [0., 1., 1., 0.],
+                  [0., 1., 1., 0.],
+                  [0., 0., 0., 0.]]]])
     """
 
     factor: float
@@ -138,6 +157,15 @@ class Corruption(Distortion):
     Args:
         kind: Which one; ``"jpeg"`` wants 1 or 3 channels.
         severity: From 1 to 5.
+
+    Example:
+        >>> images = torch.tensor([[[[0.0, 1.0]]]])
+        >>> Corruption("contrast", 2).distort(images, np.random.default_rng(0))
+        tensor([[[[0.2500, 0.7500]]]])
+        >>> Corruption("contrast", 6)
+        Traceback (most recent call last):
+            ...
+        ValueError: expected a severity from 1 to 5, but got 6
     """
 
     kind: Kind

@@ -31,6 +31,13 @@ def recorded(model: nn.Module, layers: Sequence[str]) -> Iterator[dict[str, Tens
 
     Raises:
         ValueError: If there is no such layer.
+
+    Example:
+        >>> model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU())
+        >>> with recorded(model, ["1"]) as states:
+        ...     _ = model(torch.randn(4, 3, 6, 6))
+        >>> states["1"].shape
+        torch.Size([4, 8])
     """
     states: dict[str, Tensor] = {}
     modules = named_layers(model)
@@ -59,6 +66,12 @@ class Spectra:
     Attributes:
         predictor: The same.
         layers: The names of the layers.
+
+    Example:
+        >>> spectra = Spectra(Predictor(nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))), ["0"])
+        >>> preds, target = spectra.update((torch.randn(6, 4), torch.arange(6) % 2))
+        >>> spectra.compute()["0"].shape
+        torch.Size([2, 3])
     """
 
     def __init__(

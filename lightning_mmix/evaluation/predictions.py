@@ -41,6 +41,14 @@ class Predictor:
     Attributes:
         place: After the first batch, which of the output's tensors it takes (:func:`scored`).
         is_of_forward: Whether they are what the model itself returns, and not its only child.
+
+    Example:
+        >>> class Net(nn.Module):
+        ...     def forward(self, x):
+        ...         return {"logits": x.flip(1), "hidden": x}
+        >>> predictor = Predictor(Net())
+        >>> predictor((torch.tensor([[2.0, 0.0]]), torch.tensor([1])))
+        tensor([[0., 2.]])
     """
 
     def __init__(

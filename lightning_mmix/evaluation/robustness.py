@@ -35,6 +35,12 @@ class Row:
         ece: Expected calibration error over 15 bins, in [0, 1].
         smece: The smooth one, in [0, 1], which has no bins.
         gap: Mean confidence minus accuracy, in [-1, 1].
+
+    Example:
+        >>> loader = [(torch.tensor([[0.0, 3.0], [3.0, 0.0]]), torch.tensor([1, 1]))]
+        >>> (row,) = evaluate(nn.Identity(), loader, [Clean()], progress=False, units=Units(0, 3))
+        >>> row.condition, row.samples, row.accuracy, round(row.gap, 3)
+        ('clean', 2, 0.5, 0.453)
     """
 
     condition: str
@@ -58,6 +64,14 @@ class Evaluation:
         conditions: Under which; the clean data are scored without leaving the network's units.
         units: Of the data.
         seed: Of all random conditions, which draw the same for every model: in [0, 2⁶⁴).
+
+    Example:
+        >>> evaluation = Evaluation(Predictor(nn.Identity()), [Clean()])
+        >>> batches = [(9 * torch.eye(2), torch.tensor(labels)) for labels in ([0, 1], [0, 0])]
+        >>> for batch_idx, batch in enumerate(batches):
+        ...     evaluation.update(batch, batch_idx)
+        >>> evaluation.rows()[0].accuracy
+        0.75
     """
 
     def __init__(

@@ -60,7 +60,12 @@ def standard_conditions(
 
 @dataclass(frozen=True)
 class Clean(Condition):
-    """The data as they are."""
+    """The data as they are.
+
+    Example:
+        >>> Clean().name, Clean().strength
+        ('clean', 0.0)
+    """
 
     family = name = "clean"
     strength = 0.0
@@ -79,6 +84,13 @@ class GaussianNoise(Condition):
 
     Raises:
         ValueError: If it is out of range.
+
+    Example:
+        >>> import torch
+        >>> x, rng = torch.full((1000,), 0.5), np.random.default_rng(0)
+        >>> noisy = GaussianNoise(0.1).perturb(x, lambda x: x, (0, 1), rng)
+        >>> round(float(noisy.std()), 2), GaussianNoise(0.1).name
+        (0.1, 'Gaussian noise 0.1')
     """
 
     std: float

@@ -24,6 +24,13 @@ def calibration_bins(log_probs: Tensor, target: Tensor, num_bins: int) -> Tensor
     Returns:
         Shape (3, num_bins): of each bin the number of samples, the sum of their confidences and
         the number of correct ones.
+
+    Example:
+        >>> probs = torch.tensor([[0.75, 0.25], [0.4, 0.6], [0.7, 0.3]])
+        >>> calibration_bins(probs.log(), torch.tensor([0, 1, 1]), num_bins=2)
+        tensor([[0.0000, 3.0000],
+                [0.0000, 2.0500],
+                [0.0000, 2.0000]])
     """
     rows = sample_rows(log_probs, target)
     index = (rows[1] * num_bins).long().clamp_(0, num_bins - 1)
@@ -42,6 +49,12 @@ def fine_bins(log_probs: Tensor, target: Tensor) -> Tensor:
 
     Returns:
         Shape (3, 2¹⁴), as :func:`calibration_bins` gives them.
+
+    Example:
+        >>> probs = torch.tensor([[0.75, 0.25], [0.25, 0.75], [0.125, 0.875]])
+        >>> fine = fine_bins(probs.log(), torch.tensor([0, 1, 0]))
+        >>> fine.shape, fine[0, fine[0] > 0]
+        (torch.Size([3, 16384]), tensor([2., 1.]))
     """
     confidence, label = log_probs.max(1)
     # of all other classes together, which keeps the digits that 1 - confidence would lose
@@ -121,6 +134,10 @@ def bin_edges(bins: Tensor) -> Tensor:
 
     Returns:
         Shape (num_bins + 1,), from 0 to 1; a bin without samples has no width.
+
+    Example:
+        >>> bin_edges(torch.tensor([[2.0, 2.0], [1.0, 1.5], [1.0, 2.0]]))
+        tensor([0.0000, 0.6250, 1.0000])
     """
     mean = (bins[1] / bins[0].clamp(min=1)).where(bins[0] > 0, 0).cummax(0).values
     ends = mean.new_tensor([0.0, 1.0])

@@ -26,6 +26,12 @@ def class_bins(log_probs: Tensor, target: Tensor, num_bins: int) -> Tensor:
         Shape (3, C, num_bins): of each class and bin the number of samples, the sum of their
         probabilities of the class, and how many of them are of it. ``calibration_error`` of it is
         of shape (C,), an error a class; the signed one tells which classes are predicted too often.
+
+    Example:
+        >>> probs = torch.tensor([[0.75, 0.25], [0.25, 0.75]])
+        >>> bins = class_bins(probs.log(), torch.tensor([0, 0]), num_bins=2)
+        >>> calibration_error(bins, "signed")
+        tensor([-0.5000,  0.5000])
     """
     classes = log_probs.shape[1]
     labels = torch.arange(classes, device=target.device)

@@ -110,6 +110,13 @@ def log_probabilities(preds: Tensor, form: Form = "logits", *, binary: bool = Fa
 
     Raises:
         ValueError: If the shape or the form does not fit, or a probability is out of range.
+
+    Example:
+        >>> log_probabilities(torch.tensor([[0.0, 0.0], [2.0, 0.0]])).exp()
+        tensor([[0.5000, 0.5000],
+                [0.8808, 0.1192]])
+        >>> log_probabilities(torch.tensor([0.25]), "probabilities", binary=True).exp()
+        tensor([[0.7500, 0.2500]])
     """
     if form not in ("logits", "probabilities"):
         raise ValueError(f"expected form 'logits' or 'probabilities', but got {form!r}")

@@ -27,6 +27,11 @@ def calibration_grid(log_probs: Tensor, target: Tensor) -> Tensor:
     Returns:
         Shape (3, 2¹² + 1): of each point the number of samples, the sum of their confidences and
         the number of correct ones.
+
+    Example:
+        >>> grid = calibration_grid(torch.tensor([[0.75, 0.25]]).log(), torch.tensor([0]))
+        >>> grid.shape, grid.sum(1)
+        (torch.Size([3, 4097]), tensor([1.0000, 0.7500, 1.0000]))
     """
     rows = sample_rows(log_probs, target)
     position = rows[1] * STEPS

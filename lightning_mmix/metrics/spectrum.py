@@ -18,6 +18,11 @@ class Moments(NamedTuple):
         counts: Shape (C,): the number of samples.
         totals: Shape (C, D): the sum of their states.
         squares: Shape (C, D, D): the sum of the outer products of each with itself.
+
+    Example:
+        >>> moments = class_moments(torch.tensor([[3.0, 0.0], [0.0, 4.0]]), torch.tensor([0, 0]), 1)
+        >>> moments.counts, moments.totals
+        (tensor([2.], dtype=torch.float64), tensor([[3., 4.]], dtype=torch.float64))
     """
 
     counts: Tensor
@@ -35,6 +40,12 @@ def class_moments(hidden: Tensor, target: Tensor, num_classes: int) -> Moments:
 
     Returns:
         The moments, in float64: singular values are the square roots of what is summed here.
+
+    Example:
+        >>> hidden, target = torch.tensor([[1.0, 2.0], [3.0, 0.0]]), torch.tensor([0, 1])
+        >>> class_moments(hidden, target, num_classes=2).squares[0]
+        tensor([[1., 2.],
+                [2., 4.]], dtype=torch.float64)
     """
     states = hidden.double()
     one_hot = F.one_hot(target.long(), num_classes).to(states)
@@ -80,6 +91,11 @@ def spectrum_statistic(values: Tensor, statistic: Statistic) -> Tensor:
 
     Returns:
         Shape (...).
+
+    Example:
+        >>> values = torch.tensor([[4.0, 2.0, 1.0], [5.0, 0.0, 0.0]])
+        >>> [spectrum_statistic(values, each).tolist() for each in ("largest", "rest")]
+        [[4.0, 5.0], [3.0, 0.0]]
     """
     if statistic == "rank":
         return effective_rank(values)

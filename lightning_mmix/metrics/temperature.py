@@ -75,6 +75,12 @@ def tempered(
 
     Returns:
         Logits of shape (M, C), or (M,) of two classes with one score, and labels of shape (M,).
+
+    Example:
+        >>> sure = torch.tensor([[4.0, 0.0]])
+        >>> logits, labels = tempered(sure, torch.tensor([1]), torch.tensor(2.0))
+        >>> logits.softmax(1), sure.softmax(1)
+        (tensor([[0.8808, 0.1192]]), tensor([[0.9820, 0.0180]]))
     """
     log_probs, labels = samples(preds, target, form, ignore_index)
     logits = log_probs / temperature.to(log_probs)
@@ -92,6 +98,11 @@ class Temperature:
         ece: Their expected calibration error, of 15 bins, as trained.
         nll_at_T: Their NLL with logits divided by T.
         ece_at_T: Their calibration error then.
+
+    Example:
+        >>> fitted = Temperature(1.8, samples=500, nll=0.41, ece=0.07, nll_at_T=0.35, ece_at_T=0.02)
+        >>> fitted.is_unbounded, fitted.left_out().T
+        (False, 1.0)
     """
 
     T: float

@@ -114,6 +114,14 @@ class Gates:
     Attributes:
         model: The module.
         step: The step that is being carried out, None between steps.
+
+    Example:
+        >>> gates = Gates(nn.Sequential(nn.ReLU()), ["0"], lasting=False)
+        >>> step = gates.arm(Step(MixPlan("0", torch.tensor(0.75), torch.tensor([1, 0]))))
+        >>> gates.model(torch.tensor([[0.0], [1.0]]))
+        tensor([[0.2500],
+                [0.7500]])
+        >>> gates.remove()
     """
 
     def __init__(self, model: nn.Module, layers: Iterable[str], *, lasting: bool = True) -> None:

@@ -40,6 +40,11 @@ class Step:
         paired: Tensors that were formed paired, each with the class that it had before.
         side: Which side alone counts, the first (0) or the second (1), as in a trial; None if both
             do. Once the layer has run, what was paired is that side, as an ordinary tensor.
+
+    Example:
+        >>> step = Step(MixPlan("input", torch.tensor(0.75), torch.tensor([1, 0])))
+        >>> step.weight, step.fired
+        (0.75, False)
     """
 
     edges: Tensor | None = None

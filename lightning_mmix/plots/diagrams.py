@@ -56,6 +56,11 @@ def reliability_diagram(
         bins: Arm → shape (3, num_bins), as :func:`~.metrics.calibration_bins` gives them.
         edges: Shape (num_bins + 1,), or one such an arm; equal bins of [0, 1] by default.
         notes: Arm → what is written in its panel.
+
+    Example:
+        >>> figure = reliability_diagram({"no mixing": [[10, 40], [4, 36], [5, 30]]})
+        >>> figure.axes[0].get_title(), figure.axes[0].get_ylabel()
+        ('no mixing', 'accuracy')
     """
     figure = sheet(len(bins), 1.2, squares=1.4)
     axes = figure.subplots(
@@ -86,6 +91,11 @@ def spectrum(values: Mapping[str, Values]) -> Figure:
 
     Args:
         values: Arm → shape (num_classes, D), descending.
+
+    Example:
+        >>> figure = spectrum({"no mixing": [[9.0, 3.0, 1.0], [8.0, 4.0, 2.0]]})
+        >>> figure.axes[0].get_yscale(), len(figure.axes[0].lines)
+        ('log', 3)
     """
     rows = {arm: array(each) for arm, each in values.items()}
     top = max((np.nan_to_num(each).max() for each in rows.values()), default=0)
@@ -120,6 +130,12 @@ def training_curves(
     Args:
         curves: Metric → arm → epochs of shape (E,) and values of shape (R, E) for R seeds; what
             was not measured is NaN.
+
+    Example:
+        >>> seeds = [[0.6, 0.8, 0.9], [0.5, 0.7, 0.9]]
+        >>> figure = training_curves({"val/accuracy": {"no mixing": ([0, 1, 2], seeds)}})
+        >>> figure.axes[0].lines[0].get_ydata().round(2).tolist()
+        [0.55, 0.75, 0.9]
     """
     figure, axes = panels(len(curves), 2.5)
     arms = positions(chain(*curves.values()))

@@ -49,7 +49,17 @@ DASHES = ("-", (0, (4, 1.5)), (0, (8, 1.5, 1.5, 1.5)), (0, (1, 1)))
 
 
 def looked(plot: Callable[P, Figure]) -> Callable[P, Figure]:
-    """Have a function draw in this look whatever the user's settings, which stay as they are."""
+    """Have a function draw in this look whatever the user's settings, which stay as they are.
+
+    Example:
+        >>> @looked
+        ... def picture():
+        ...     figure, (ax,) = panels(1, 2.0)
+        ...     ax.plot([0, 1], [0, 1])
+        ...     return figure
+        >>> picture().axes[0].spines["top"].get_visible()
+        False
+    """
 
     @wraps(plot)
     def drawn(*args: P.args, **kwargs: P.kwargs) -> Figure:
@@ -80,7 +90,13 @@ def sheet(columns: int, height: float, squares: float = 0) -> Figure:
 
 
 def panels(count: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure of panels of some inches in height, in rows of about equal length, at most four."""
+    """A figure of panels of some inches in height, in rows of about equal length, at most four.
+
+    Example:
+        >>> figure, axes = panels(6, 2.0)
+        >>> len(axes), axes[0].get_subplotspec().get_gridspec().get_geometry()
+        (6, (2, 3))
+    """
     rows = ceil(count / 4)
     figure = sheet(ceil(count / max(rows, 1)), rows * height + 0.4)
     axes = figure.subplots(rows, ceil(count / rows), squeeze=False, sharey=sharey).flatten()
@@ -123,7 +139,14 @@ def array(values: Values) -> Array:
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """A legend above the panels, in as many columns as there is room for."""
+    """A legend above the panels, in as many columns as there is room for.
+
+    Example:
+        >>> figure, _ = panels(2, 2.0)
+        >>> legend(figure, [Line2D([], [], label=label) for label in ("accuracy", "confidence")])
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['accuracy', 'confidence']
+    """
     longest = max(len(str(handle.get_label())) for handle in handles)
     room = max(1, int(figure.get_figwidth() / (0.7 + 0.065 * longest)))
     columns = ceil(len(handles) / ceil(len(handles) / room))

@@ -42,6 +42,11 @@ class Boundary:
         hidden: Shape (N, 2): their hidden states, if there are any to show.
         note: Stands under the input space.
         hidden_note: Stands under the hidden states.
+
+    Example:
+        >>> grid = np.full((2, 2, 3), 1 / 3)
+        >>> Boundary(grid, (-1.0, 1.0, -1.0, 1.0), points=[[0.0, 0.5]], labels=[2]).hidden is None
+        True
     """
 
     probabilities: Values
@@ -61,6 +66,13 @@ def decision_boundaries(panels: Mapping[str, Boundary]) -> Figure:
 
     Args:
         panels: Arm → what it predicts.
+
+    Example:
+        >>> grid = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.4, 0.6], [0.1, 0.9]]])
+        >>> seen = Boundary(grid, (0.0, 1.0, 0.0, 1.0), [[0.1, 0.2], [0.8, 0.9]], labels=[0, 1])
+        >>> figure = decision_boundaries({"no mixing": seen})
+        >>> [text.get_text() for text in figure.legends[0].get_texts()]
+        ['class 0', 'class 1', 'decision boundary', 'confidence 0.9']
     """
     columns = len(panels)
     deep = any(boundary.hidden is not None for boundary in panels.values())

@@ -27,6 +27,10 @@ class Agreement:
         partner_deviation: How far the loss for the partner's target is off, relative to it.
         notes: What was noticed in the mixed step.
         problem: Why it was refused or failed; empty if it was not.
+
+    Example:
+        >>> Agreement("net.layer1", loss=1.25, loss_digits=7.0, gradient_digits=1.2).is_exact
+        False
     """
 
     layer: str

@@ -33,6 +33,11 @@ class Outcome:
         gradients: Of the loss, by each parameter; zero for one that it does not depend on.
         notes: What was noticed in a step that is paired.
         lam: The weight of the sample's own target, 1 if it is the only one.
+
+    Example:
+        >>> outcome = Outcome(loss=0.875, sides=(1.0, 0.5), lam=0.75)
+        >>> outcome.lam * outcome.sides[0] + (1 - outcome.lam) * outcome.sides[1]
+        0.875
     """
 
     loss: float
@@ -56,6 +61,17 @@ class Trial:
         parameters: By which gradients are taken.
         mixed: Runs a training step that mixes its loss itself, so that its target isn't paired.
         union: Where the batch holds masks that become the union of the sample's and its partner's.
+
+    Example:
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 1))
+        >>> batch = torch.randn(2, 4), torch.tensor([[0.0], [1.0]])
+        >>> def run(batch):
+        ...     return torch.nn.functional.mse_loss(model(batch[0]), batch[1])
+        >>> plan = MixPlan("0", torch.tensor(0.75), torch.tensor([1, 0]))
+        >>> trial = Trial(run, Gates(model, ["0"], lasting=False), plan, batch)
+        >>> own, partners = trial.naive(partners=False), trial.naive(partners=True)
+        >>> abs(trial.paired().loss - 0.75 * own.loss - 0.25 * partners.loss) < 1e-6
+        True
     """
 
     run: Callable[[Any], Any]

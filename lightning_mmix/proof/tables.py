@@ -13,6 +13,14 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
 
     Args:
         agreements: In the order of the forward pass.
+
+    Example:
+        >>> from rich.console import Console
+        >>> table = agreement_table([Agreement("input", 1.25, 7.0, 6.5)])
+        >>> Console(color_system=None).print(table)
+        mixed layer   loss   digits of the loss   of the gradients   exact?
+        ───────────────────────────────────────────────────────────────────
+        input         1.25                  7.0                6.5   yes
     """
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("mixed layer", overflow="fold")

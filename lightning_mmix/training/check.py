@@ -51,6 +51,11 @@ class Check:
         inputs: Where it holds its input; empty if that was not recognised.
         agreements: How far the step agrees with the naive form, layer by layer.
         findings: What may be wrong, in sentences.
+
+    Example:
+        >>> found = Check(["1"], ["0"], [Agreement("input", 1.25, 7.0, 1.2)], findings=[])
+        >>> found.is_exact
+        False
     """
 
     targets: list[str]
@@ -106,6 +111,13 @@ def check(
     Raises:
         ValueError: If no target or no layer is found, the batch has fewer than two samples, the
             Trainer has several processes, or the module optimises by hand.
+
+    Example:
+        >>> from lightning_mmix import ManifoldMixupClassifier
+        >>> x, y = torch.randn(6, 4), torch.arange(6) % 3
+        >>> data = DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=6)
+        >>> check(ManifoldMixupClassifier(torch.nn.Linear(4, 3), num_classes=3), data).is_exact
+        True
     """
     trainer = trainer or Trainer(devices=1, max_epochs=1, logger=False, enable_checkpointing=False)
     if trainer.world_size > 1:

@@ -29,7 +29,12 @@ from lightning_mmix.training.temperature.tempered import Tempered
 
 
 def sgd(params: Any) -> Optimizer:
-    """SGD as in the paper: lr 0.1, Nesterov momentum 0.9, weight decay 1e-4."""
+    """SGD as in the paper: lr 0.1, Nesterov momentum 0.9, weight decay 1e-4.
+
+    Example:
+        >>> sgd([torch.zeros(3, requires_grad=True)]).defaults["lr"]
+        0.1
+    """
     return torch.optim.SGD(params, lr=0.1, momentum=0.9, weight_decay=1e-4, nesterov=True)
 
 
@@ -58,6 +63,11 @@ class ManifoldMixupClassifier(ManifoldMixupMixin, Tempered):
         lr_scheduler: Takes the optimizer and returns a learning rate scheduler.
         interval: Whether the scheduler steps after each ``"epoch"`` or each ``"step"``.
         ignore_index: The label of samples that count nowhere; a criterion of yours has its own.
+
+    Example:
+        >>> module = ManifoldMixupClassifier(nn.Linear(4, 3), num_classes=3)
+        >>> module.predict_step(torch.randn(2, 4), 0).shape, module.temperature_
+        (torch.Size([2, 3]), tensor(1.))
     """
 
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but two by keyword

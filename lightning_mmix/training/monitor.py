@@ -49,7 +49,15 @@ class CalibrationMonitor(Callback):
         ValueError: If a number of epochs is less than one.
 
     Example:
-        >>> trainer = Trainer(callbacks=[CalibrationMonitor()], logger=False)
+        >>> import torch
+        >>> from lightning_mmix import ManifoldMixupClassifier
+        >>> data = torch.utils.data.TensorDataset(9 * torch.eye(3), torch.tensor([0, 1, 1]))
+        >>> module = ManifoldMixupClassifier(torch.nn.Identity(), num_classes=3)
+        >>> quiet = {"devices": 1, "logger": False, "enable_progress_bar": False}
+        >>> trainer = Trainer(callbacks=[CalibrationMonitor()], **quiet)
+        >>> logged = trainer.validate(module, torch.utils.data.DataLoader(data, 3), verbose=False)
+        >>> round(logged[0]["monitor/accuracy"], 2), round(logged[0]["monitor/gap"], 2)
+        (0.67, 0.33)
     """
 
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but one by keyword

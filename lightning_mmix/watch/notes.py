@@ -54,6 +54,12 @@ class Notes:
         meetings: What took entries along with the target into a value of which the gradient was
             taken.
         has_moved_target: Whether the target's rows were put into another order before that, too.
+
+    Example:
+        >>> notes = Notes(size=2)
+        >>> notes.read(Tensor.tolist, [0, 1], [1, 0])
+        >>> [note.operation for note in notes.reads]
+        ['tolist']
     """
 
     def __init__(self, size: int, inputs: Iterable[str] = ()) -> None:

@@ -60,7 +60,15 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 
 def write_json(path: Path, values: Any) -> None:
-    """Write a file as a whole or not at all, whoever else writes it."""
+    """Write a file as a whole or not at all, whoever else writes it.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_json(Path(folder) / "run.json", {"seed": 3})
+        ...     read_json(Path(folder) / "run.json")
+        {'seed': 3}
+    """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     partial.write_text(json.dumps(values, indent=1))
     partial.replace(path)
