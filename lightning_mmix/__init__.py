@@ -1,4 +1,21 @@
-"""Manifold Mixup for PyTorch Lightning (Verma et al., ICML 2019)."""
+"""Manifold Mixup for PyTorch Lightning (Verma et al., ICML 2019).
+
+What most trainings need is here. The packages have the rest:
+
+- ``lightning_mmix.training``: what Lightning sees: callbacks, modules, and the check of a step.
+- ``lightning_mmix.engine``: mixing in a loop of one's own, or of Lightning Fabric.
+- ``lightning_mmix.evaluation``: a trained classifier under conditions, and between its samples.
+- ``lightning_mmix.metrics``: scores of predictions and hidden states: functions and torchmetrics.
+- ``lightning_mmix.plots``: pictures of such scores.
+- ``lightning_mmix.compare``: ways to train, held against each other.
+- ``lightning_mmix.cli``: the command line.
+- ``lightning_mmix.core``: the plan of a step, and its arithmetic.
+- ``lightning_mmix.cuts``: which layers of a network can be mixed.
+- ``lightning_mmix.batches``: where a batch holds its target and its input.
+- ``lightning_mmix.pairing``: one step carried out.
+- ``lightning_mmix.proof``: a step held against the naive form.
+- ``lightning_mmix.watch``: what a step does that a paired target can't follow.
+"""
 
 from typing import TYPE_CHECKING
 

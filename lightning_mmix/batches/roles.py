@@ -33,9 +33,9 @@ def find_targets(
         batch: What the data loader yields.
         paths: Where the targets are: a key, an index, or a dotted path such as ``"1.labels"``;
             a path to a container means all tensors in it. None looks by itself: the second of a
-            pair, else the one entry of a mapping, dataclass or namedtuple whose name says so, as
-            :func:`~lightning_mmix.batches.names.kind` reads it; all tensors there with as many rows
-            as the input, and those of other entries that go along with it.
+            pair, else the one entry of a mapping, dataclass or namedtuple whose name says so, such
+            as ``label``; all tensors there with as many rows as the input, and those of other
+            entries that go along with it.
         along: Whether to look for those others as well: the target's length, mask or weight.
 
     Returns:

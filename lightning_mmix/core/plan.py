@@ -63,7 +63,7 @@ class MixPlan:
     def at(
         self, space: Space, input_space: Space | None = None, *, is_lent: bool = False
     ) -> "MixPlan":
-        """The plan with its box as a :class:`~.paste.Region` of a space, and the real λ of it."""
+        """The plan with its box in whole positions of a space, and the real λ of it."""
         found = replace(self.region_in(space), input_space=input_space, is_lent=is_lent)
         lam = torch.tensor(found.lam, dtype=torch.float64, device="cpu")
         return replace(self, lam=lam, region=found)
@@ -159,8 +159,9 @@ def draw(
 
     λ is drawn in float64 and folded to max(λ, 1 - λ): with a random partner the mixed batches of
     (λ, π) and of (1 - λ, π⁻¹) are the same set, so the training loss keeps its distribution, and
-    the sample itself stays the dominant one. For CutMix λ stays as it was drawn, since
-    :func:`~lightning_mmix.core.paste.region` does the same to a box; its centre is uniform.
+    the sample itself stays the dominant one. For CutMix λ stays as it was drawn, and a
+    box that covers more than half keeps the sample's own values instead, which is the same fold;
+    its centre is uniform.
 
     **Own labels.** A loss that is a sum over samples, Σ L(f_i, y_i), has with both labels the mean
     E[λ·Σ L(f_i, y_i)] + E[(1 - λ)·Σ L(f_i, y_π(i))]. In the second term exchange the names of

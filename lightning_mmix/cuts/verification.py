@@ -149,11 +149,16 @@ def probed(module: nn.Module, some: Iterable[Call], problems: list[Exception]) -
 
 
 def chosen_automatically(probe: Probe, refused: Collection[str] = ()) -> list[str]:
-    """Choose layers as the paper does, by :func:`~.sites.choose`.
+    """Choose layers as the paper does: the input, and cuts about a quarter and half of the way.
+
+    Each is tested by value before it is taken.
 
     Args:
         probe: Of the network.
         refused: The names of those, or the input, that can't be mixed for another reason.
+
+    Returns:
+        One to three names, in the order of the forward pass.
 
     Raises:
         ValueError: If the network has no other cut.

@@ -59,11 +59,13 @@ def mixing(
 
     Example:
         >>> import torch
-        >>> model = nn.Sequential(nn.Linear(4, 8), nn.Linear(8, 3))
-        >>> x, y = torch.randn(2, 4), torch.tensor([0, 2])
+        >>> model, x = nn.Sequential(nn.ReLU()), torch.tensor([[0.0], [1.0]])
         >>> plan = MixPlan("0", torch.tensor(0.75), torch.tensor([1, 0]))
-        >>> with mixing(model, plan, y) as paired:
-        ...     nn.functional.cross_entropy(model(x), paired).backward()
+        >>> with mixing(model, plan, target=x.clone()) as y:
+        ...     hidden = model(x)
+        ...     loss = (hidden - y).abs().mean()
+        >>> hidden.tolist(), loss  # 0.75 · 0.25 of the own target, and 0.25 · 0.75 of the partner's
+        ([[0.25], [0.75]], tensor(0.3750))
     """
     if plan is None:
         yield target

@@ -22,6 +22,11 @@ class Condition(ABC):
     One of your own needs ``family``, ``axis`` and ``perturb``. The arguments of a dataclass have to
     be of the types of its fields.
 
+    Attributes:
+        axis: The name of the argument that is the strength.
+        unit: Of the strength.
+        images_only: Whether inputs must be images, of shape (B, C, H, W).
+
     Example:
         >>> @dataclass(frozen=True)
         ... class Dimmer(Condition):
@@ -37,9 +42,9 @@ class Condition(ABC):
         ValueError: expected a number as factor, but got 'half'
     """
 
-    axis: ClassVar[str]  # the argument that is the strength
-    unit: ClassVar[str] = ""  # of the strength
-    images_only: ClassVar[bool] = False  # x must be images, of shape (B, C, H, W)
+    axis: ClassVar[str]
+    unit: ClassVar[str] = ""
+    images_only: ClassVar[bool] = False
     _name: ClassVar[str] = "{} {:g}"
 
     def __post_init__(self) -> None:

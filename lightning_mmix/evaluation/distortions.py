@@ -54,6 +54,9 @@ class Rotation(Distortion):
     Args:
         degrees: The largest angle, in [0, 180].
 
+    Raises:
+        ValueError: If it is out of range.
+
     Example:
         >>> turned = Rotation(45).distort(torch.ones(1, 1, 5, 5), np.random.default_rng(0))
         >>> turned[0, 0, 0, 0] < 1, turned[0, 0, 2, 2].round(decimals=3)
@@ -88,6 +91,9 @@ class Shear(Distortion):
     Args:
         degrees: The largest angle from the upright, in [0, 90).
 
+    Raises:
+        ValueError: If it is out of range.
+
     Example:
         >>> sheared = Shear(60).distort(torch.ones(1, 1, 5, 5), np.random.default_rng(0))
         >>> sheared[0, 0].mean(1) < 0.9
@@ -119,6 +125,9 @@ class Zoom(Distortion):
     Args:
         factor: The size of things relative to before: zooms in if > 1, out if in (0, 1).
 
+    Raises:
+        ValueError: If it is out of range.
+
     Example:
         >>> Zoom(0.5).distort(torch.ones(1, 1, 4, 4), np.random.default_rng(0)).round(decimals=3)
         tensor([[[[0., 0., 0., 0.],
@@ -144,19 +153,20 @@ class Zoom(Distortion):
 class Corruption(Distortion):
     """A common corruption, as strong as in CIFAR-10-C (Hendrycks & Dietterich, 2019).
 
-    ================= ======================================= ============================
-    kind              what the strength is                    at severity 1 to 5
-    ================= ======================================= ============================
-    ``gaussian_blur`` the deviation σ of the blur, in pixels  0.4, 0.6, 0.7, 0.8, 1
-    ``brightness``    what is added to the largest channel    0.05, 0.1, 0.15, 0.2, 0.3
-    ``contrast``      the share left of (x - mean)            0.75, 0.5, 0.4, 0.3, 0.15
-    ``jpeg``          the quality of the compression          80, 65, 58, 50, 40
-    ``pixelate``      the share left of each side             0.95, 0.9, 0.85, 0.75, 0.65
-    ================= ======================================= ============================
+    | kind              | what the strength is                   | at severity 1 to 5          |
+    | ----------------- | -------------------------------------- | --------------------------- |
+    | ``gaussian_blur`` | the deviation σ of the blur, in pixels | 0.4, 0.6, 0.7, 0.8, 1       |
+    | ``brightness``    | what is added to the largest channel   | 0.05, 0.1, 0.15, 0.2, 0.3   |
+    | ``contrast``      | the share left of (x - mean)           | 0.75, 0.5, 0.4, 0.3, 0.15   |
+    | ``jpeg``          | the quality of the compression         | 80, 65, 58, 50, 40          |
+    | ``pixelate``      | the share left of each side            | 0.95, 0.9, 0.85, 0.75, 0.65 |
 
     Args:
         kind: Which one; ``"jpeg"`` wants 1 or 3 channels.
         severity: From 1 to 5.
+
+    Raises:
+        ValueError: If there is no such kind or severity.
 
     Example:
         >>> images = torch.tensor([[[[0.0, 1.0]]]])

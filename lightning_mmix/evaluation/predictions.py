@@ -39,7 +39,7 @@ class Predictor:
         ignore_index: The label of samples, pixels or tokens that count nowhere.
 
     Attributes:
-        place: After the first batch, which of the output's tensors it takes (:func:`scored`).
+        place: After the first batch, which of the output's tensors it takes.
         is_of_forward: Whether they are what the model itself returns, and not its only child.
 
     Example:

@@ -22,7 +22,7 @@ class Step:
 
     Attributes:
         plan: The plan.
-        weight: λ as the gate takes it fastest, as :func:`weight_of` gives it.
+        weight: λ as the gate takes it fastest: a number, or one for each sample; None of a box.
         traced: The same with λ beside the partners, for graphs, which would wait for a number.
         edges: Of the plan's box, if it has one, beside the partners, for graphs.
         space: The sizes of the space of what the plan's layer puts out, if a box was pasted.

@@ -56,6 +56,9 @@ def robustness_curves(rows: Sequence[Curve], label: str) -> Figure:
         rows: Arms and families come in the order of their first appearance.
         label: The metric with its unit, as ``"accuracy (%)"``.
 
+    Raises:
+        ValueError: If there is nothing to show.
+
     Example:
         >>> rows = [Curve("no mixing", "rotation", "degrees", [10, 20], [90, 80], [1, 2])]
         >>> figure = robustness_curves(rows, "accuracy (%)")

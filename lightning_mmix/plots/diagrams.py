@@ -53,9 +53,13 @@ def reliability_diagram(
     confidence; below: the share of the samples in each bin, overall accuracy and mean confidence.
 
     Args:
-        bins: Arm → shape (3, num_bins), as :func:`~.metrics.calibration_bins` gives them.
+        bins: Arm → shape (3, num_bins), as :func:`lightning_mmix.metrics.calibration_bins` gives
+            them.
         edges: Shape (num_bins + 1,), or one such an arm; equal bins of [0, 1] by default.
         notes: Arm → what is written in its panel.
+
+    Raises:
+        ValueError: If there is nothing to show.
 
     Example:
         >>> figure = reliability_diagram({"no mixing": [[10, 40], [4, 36], [5, 30]]})
@@ -91,6 +95,9 @@ def spectrum(values: Mapping[str, Values]) -> Figure:
 
     Args:
         values: Arm → shape (num_classes, D), descending.
+
+    Raises:
+        ValueError: If there is nothing to show.
 
     Example:
         >>> figure = spectrum({"no mixing": [[9.0, 3.0, 1.0], [8.0, 4.0, 2.0]]})
@@ -131,6 +138,9 @@ def training_curves(
         curves: Metric → arm → epochs of shape (E,) and values of shape (R, E) for R seeds; what
             was not measured is NaN.
 
+    Raises:
+        ValueError: If there is nothing to show.
+
     Example:
         >>> seeds = [[0.6, 0.8, 0.9], [0.5, 0.7, 0.9]]
         >>> figure = training_curves({"val/accuracy": {"no mixing": ([0, 1, 2], seeds)}})
@@ -161,6 +171,9 @@ def interpolations(lam: Values, curves: Mapping[str, Mapping[str, Values]]) -> F
     Args:
         lam: Shape (L,), in [0, 1].
         curves: Layer → arm → shape (L,).
+
+    Raises:
+        ValueError: If there is nothing to show.
 
     Example:
         >>> figure = interpolations([0, 0.5, 1], {"layer1": {"no mixing": [0.9, 0.6, 0.9]}})

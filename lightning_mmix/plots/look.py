@@ -90,7 +90,18 @@ def sheet(columns: int, height: float, squares: float = 0) -> Figure:
 
 
 def panels(count: int, height: float, sharey: bool = False) -> tuple[Figure, list[Axes]]:
-    """A figure of panels of some inches in height, in rows of about equal length, at most four.
+    """A figure of panels beside and below each other, in rows of about equal length, at most four.
+
+    Args:
+        count: The number of panels.
+        height: Of each, in inches.
+        sharey: Whether they share a scale.
+
+    Returns:
+        The figure, and its axes in the order of reading.
+
+    Raises:
+        ValueError: If there is no panel.
 
     Example:
         >>> figure, axes = panels(6, 2.0)
@@ -139,7 +150,11 @@ def array(values: Values) -> Array:
 
 
 def legend(figure: Figure, handles: Sequence[Artist]) -> None:
-    """A legend above the panels, in as many columns as there is room for.
+    """Put a legend above the panels, in as many columns as there is room for.
+
+    Args:
+        figure: As :func:`panels` gives it.
+        handles: What it explains, each with a label; one at least.
 
     Example:
         >>> figure, _ = panels(2, 2.0)

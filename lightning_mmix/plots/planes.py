@@ -67,6 +67,9 @@ def decision_boundaries(panels: Mapping[str, Boundary]) -> Figure:
     Args:
         panels: Arm → what it predicts.
 
+    Raises:
+        ValueError: If there is nothing to show.
+
     Example:
         >>> grid = np.array([[[0.9, 0.1], [0.6, 0.4]], [[0.4, 0.6], [0.1, 0.9]]])
         >>> seen = Boundary(grid, (0.0, 1.0, 0.0, 1.0), [[0.1, 0.2], [0.8, 0.9]], labels=[0, 1])

@@ -63,8 +63,7 @@ class ManifoldMixup(Settling):
         seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
         verify: Whether to test on the first batch that all of the signal passes through the
             named layers; ``"auto"`` always does.
-        log_plan: Whether to log λ and the position of the layer as ``mixup/lam`` and
-            ``mixup/layer``.
+        log_plan: Whether to log ``mixup/lam``, λ, and ``mixup/layer``, the layer's position.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -73,7 +72,8 @@ class ManifoldMixup(Settling):
         settings: The arguments, but for ``gap`` and ``log_plan``.
 
     Example:
-        >>> trainer = Trainer(callbacks=[ManifoldMixup()], logger=False)
+        >>> mixup = ManifoldMixup(alpha=2.0, layers=["input", "net.layer*"], stop=0.8)
+        >>> trainer = Trainer(callbacks=[mixup], logger=False)  # then trainer.fit(module, data)
     """
 
     def __init__(  # noqa: PLR0913 - each is one decision of the user's, all but two by keyword

@@ -31,7 +31,7 @@ class TemperatureScaling(Callback):
     without.
 
     It costs one more forward pass of the validation set each time, and none of a
-    :class:`~lightning_mmix.ManifoldMixupClassifier`, which brings it by itself.
+    :class:`lightning_mmix.ManifoldMixupClassifier`, which brings it by itself.
 
     Args:
         apply: Whether ``trainer.validate``, ``test`` and ``predict`` run with a ``forward`` whose
@@ -45,11 +45,14 @@ class TemperatureScaling(Callback):
 
     Attributes:
         temperature_: After a validation of a fit, what was fitted to the weights as they are, a
-            :class:`~lightning_mmix.metrics.Temperature`; else None.
+            :class:`lightning_mmix.metrics.Temperature`; else None.
         is_needed: Whether it is an error if there is nothing to fit it on.
 
     Example:
-        >>> trainer = Trainer(callbacks=[TemperatureScaling(apply=True)], logger=False)
+        >>> scaling = TemperatureScaling(apply=True)
+        >>> trainer = Trainer(callbacks=[scaling], logger=False)  # fit, and then test
+        >>> scaling.temperature_ is None  # until a validation has been seen
+        True
     """
 
     def __init__(
