@@ -46,6 +46,8 @@ if TYPE_CHECKING:
         TemperatureScaling,
         check,
     )
+
+    __version__: str
 else:
     from lightning_mmix.faces import face
 
