@@ -1,4 +1,4 @@
-"""What a release is: a wheel and a source archive."""
+"""What a release is: a wheel, a source archive and a citation."""
 
 import os
 import re
@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import lightning_mmix
 
@@ -107,3 +108,14 @@ def test_the_version_is_asked_for_when_it_is_needed():
     code = "import sys, lightning_mmix as m; m.__version__; print('torch' in sys.modules)"
     assert run("-c", code) == "False\n"
     assert "__version__" not in lightning_mmix.__all__
+
+
+def test_a_citation_a_release_and_the_changes_are_of_one_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    changes = (ROOT / "CHANGELOG.md").read_text()
+    assert {"cff-version", "message", "title", "authors"} <= citation.keys()
+    assert (citation["version"], citation["license"]) == (VERSION, PROJECT["license"])
+    assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
+    newest = re.search(r"^## \[(\d[\d.]*)\] - (.*)$", changes, re.MULTILINE)
+    assert newest is not None, "no version has a heading in CHANGELOG.md"
+    assert newest.groups() == (VERSION, str(citation["date-released"]))
