@@ -1,4 +1,4 @@
-"""What a release is: a wheel, a source archive and a citation."""
+"""What a release is: a wheel, a source archive, a citation, and where all of it is tried."""
 
 import os
 import re
@@ -18,13 +18,14 @@ tomllib = pytest.importorskip("tomllib" if sys.version_info >= (3, 11) else "tom
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 VERSION = PROJECT["version"]
+PYTHONS = re.findall(r"Python :: (3\.\d+)", "\n".join(PROJECT["classifiers"]))
 
 
 def run(*command, folder=ROOT, **environment):
     """Run Python with these arguments; give what it says, or hand on how it failed."""
     done = subprocess.run(
         [sys.executable, *map(str, command)], cwd=folder, env={**os.environ, **environment},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=1200, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout[-4000:]
     return done.stdout
@@ -119,3 +120,13 @@ def test_a_citation_a_release_and_the_changes_are_of_one_version():
     newest = re.search(r"^## \[(\d[\d.]*)\] - (.*)$", changes, re.MULTILINE)
     assert newest is not None, "no version has a heading in CHANGELOG.md"
     assert newest.groups() == (VERSION, str(citation["date-released"]))
+
+
+def test_all_that_is_promised_is_tried():
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    matrix = jobs["newest"]["strategy"]["matrix"]
+    assert PROJECT["requires-python"] == f">={PYTHONS[0]}"
+    assert matrix["python"] == PYTHONS
+    assert {more["python"] for more in matrix["include"]} == {PYTHONS[-1]}
+    assert jobs["oldest"]["steps"][1]["with"]["python-version"] == PYTHONS[0]
+    assert {job["steps"][-1]["run"] for job in jobs.values()} == {"bash .ci/run"}
