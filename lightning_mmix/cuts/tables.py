@@ -1,16 +1,27 @@
 """Tables of layers: values in, a rich Table out."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 from lightning_mmix.core.plan import Recipe
 from lightning_mmix.cuts.sites import Site
 
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+
+_ROWS, _FIRST, _LAST = 6, 3, 2  # what is seen at a glance
+
 
 def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> Table:
     """The eligible layers of a recipe, each with the share of the steps in which it is mixed.
+
+    Of many layers the first and the last are shown, and how many lie between.
 
     Args:
         recipe: α and the layers.
@@ -30,15 +41,19 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
         └────────────┴────────────────┘
     """
     title = f"Manifold Mixup, alpha = {recipe.alpha:g}"
-    width = max(len(title) + 4, len(found))  # each on one line, where there is room for it
-    table = Table(title=title, caption=found or None, min_width=width)
-    table.add_column("layer", overflow="fold")
-    for name in (*(("hidden state", "depth") if sites else ()), "share of steps"):
+    table = _table(title=title, caption=found or None, min_width=max(len(title), len(found)))
+    table.add_column("layer")
+    for name in (*(("hidden state", "depth") if sites else ()), "of steps"):
         table.add_column(name, justify="right")
-    total = sum(recipe.weights.values())
-    for name in sites or recipe.weights:
-        known = _shape_and_depth(sites[name]) if sites else ()
-        table.add_row(name, *known, f"{recipe.prob * recipe.weights[name] / total:.0%}")
+    names = list(sites or recipe.weights)
+    hidden = names[_FIRST:-_LAST] if len(names) > _ROWS else []
+    for name in names:
+        if name not in hidden:
+            known = _shape_and_depth(sites[name]) if sites else ()
+            table.add_row(_Name(name), *known, _share(recipe, [name]))
+        elif name == hidden[0]:
+            more = f"… {len(hidden)} more"
+            table.add_row(more, *(("", "") if sites else ()), _share(recipe, hidden))
     return table
 
 
@@ -62,9 +77,7 @@ def cut_table(sites: Mapping[str, Site], chosen: Collection[str] = ()) -> Table:
     """
     cuts = sum(site.is_cut is True for site in sites.values())
     caption = f"{cuts} of {len(sites)} can be mixed; depth is the share of the work done"
-    table = Table(
-        box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption, min_width=len(caption)
-    )
+    table = _table(caption=caption, min_width=len(caption))
     table.add_column("layer", overflow="fold")
     table.add_column("type", overflow="fold")
     for name in ("hidden state", "depth"):
@@ -90,3 +103,32 @@ def rendered(table: Table) -> str:
 def _shape_and_depth(site: Site) -> tuple[str, str]:
     shape = "" if site.shape is None else f"({', '.join(map(str, ('B', *site.shape)))})"
     return shape, "" if site.depth is None else f"{site.depth:.0%}"
+
+
+def _table(**kwargs: Any) -> Table:
+    """One whose title and caption stay on a line each, where there is room for it."""
+    return Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, **kwargs)
+
+
+def _share(recipe: Recipe, names: Sequence[str]) -> str:
+    weights = sum(recipe.weights[name] for name in names)
+    return f"{recipe.prob * weights / sum(recipe.weights.values()):.0%}"
+
+
+@dataclass(frozen=True)
+class _Name:
+    """A layer's name, without its first parts where there is no room for all of it."""
+
+    name: str
+
+    def __rich_measure__(self, console: "Console", options: "ConsoleOptions") -> Measurement:
+        return Measurement(len(self._ends()[-1]), len(self.name)).clamp(0, options.max_width)
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> Iterator[Text]:
+        ends = self._ends()
+        fitting = (end for end in ends if len(end) <= options.max_width)
+        yield Text(next(fitting, ends[-1]), overflow="fold")
+
+    def _ends(self) -> list[str]:
+        parts = self.name.split(".")
+        return [self.name, *(f"….{'.'.join(parts[i:])}" for i in range(1, len(parts)))]

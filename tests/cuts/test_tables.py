@@ -7,10 +7,19 @@ from lightning_mmix.cuts.sites import Site
 from lightning_mmix.cuts.tables import cut_table, layer_table
 
 
-def rendered(table):
-    console = Console(width=80, file=StringIO(), legacy_windows=False)
+def rendered(table, width=80):
+    console = Console(width=width, file=StringIO(), legacy_windows=False)
     console.print(table)
     return "\n".join(line.rstrip() for line in console.file.getvalue().splitlines())
+
+
+FOUND = "target: labels; input: input_ids; mixed until 50% of the training"
+ENCODER = "sentiment_classifier.bert.encoder"
+
+
+def layers(names, found="", **kwargs):
+    sites = {name: Site(name, "", (7, 32), i / 20) for i, name in enumerate(names)}
+    return rendered(layer_table(Recipe(1.0, names), sites, found), **kwargs)
 
 
 def test_the_layers_of_a_recipe_are_shown_with_their_shares_and_what_is_known_of_them():
@@ -20,26 +29,55 @@ def test_the_layers_of_a_recipe_are_shown_with_their_shares_and_what_is_known_of
         "net.layer1": Site("net.layer1", "Sequential", (64, 8, 8), 0.32),
     }
     assert rendered(layer_table(recipe, sites)) == (
-        "              Manifold Mixup, alpha = 0.2\n"
-        "┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━┳━━━━━━━┳━━━━━━━━━━━━━━━━┓\n"
-        "┃ layer      ┃  hidden state ┃ depth ┃ share of steps ┃\n"
-        "┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━╇━━━━━━━╇━━━━━━━━━━━━━━━━┩\n"
-        "│ input      │               │    0% │            25% │\n"
-        "│ net.layer1 │ (B, 64, 8, 8) │   32% │            75% │\n"
-        "└────────────┴───────────────┴───────┴────────────────┘"
+        "         Manifold Mixup, alpha = 0.2\n"
+        "layer         hidden state   depth   of steps\n"
+        "─────────────────────────────────────────────\n"
+        "input                           0%        25%\n"
+        "net.layer1   (B, 64, 8, 8)     32%        75%"
     )
 
 
 def test_of_layers_that_were_not_verified_only_the_shares_are_shown():
     assert rendered(layer_table(Recipe(2.0, {"input": 1.0, "net.layer1": 3.0}), {})) == (
-        "   Manifold Mixup, alpha = 2\n"
-        "┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓\n"
-        "┃ layer      ┃ share of steps ┃\n"
-        "┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩\n"
-        "│ input      │            25% │\n"
-        "│ net.layer1 │            75% │\n"
-        "└────────────┴────────────────┘"
+        "Manifold Mixup, alpha = 2\n"
+        "layer            of steps\n"
+        "─────────────────────────\n"
+        "input                 25%\n"
+        "net.layer1            75%"
     )
+
+
+def test_long_names_stand_on_one_line_of_80_columns():
+    assert layers([f"{ENCODER}.layer.{i}" for i in (2, 5)], FOUND) == (
+        "                         Manifold Mixup, alpha = 1\n"
+        "layer                                       hidden state   depth   of steps\n"
+        "───────────────────────────────────────────────────────────────────────────\n"
+        f"{ENCODER}.layer.2     (B, 7, 32)      0%        50%\n"
+        f"{ENCODER}.layer.5     (B, 7, 32)      5%        50%\n"
+        "     target: labels; input: input_ids; mixed until 50% of the training"
+    )
+
+
+def test_a_name_gives_up_its_first_parts_where_there_is_no_room():
+    shown = layers([f"model.{ENCODER}.layer.11.attention.output", "head"]).splitlines()
+    assert max(map(len, shown)) <= 80
+    assert [row.split()[0] for row in shown[3:]] == [
+        "….bert.encoder.layer.11.attention.output",
+        "head",
+    ]
+    assert layers([f"{ENCODER}.layer.2"], width=50).splitlines()[-1] == (
+        "….layer.2            (B, 7, 32)      0%       100%"
+    )
+
+
+def test_of_many_layers_the_first_and_the_last_are_shown():
+    shown = layers([f"layer{i}" for i in range(20)], FOUND).splitlines()
+    assert [row.split() for row in shown[3:-1]] == [
+        *([f"layer{i}", "(B,", "7,", "32)", f"{5 * i}%", "5%"] for i in range(3)),
+        ["…", "15", "more", "75%"],
+        *([f"layer{i}", "(B,", "7,", "32)", f"{5 * i}%", "5%"] for i in (18, 19)),
+    ]
+    assert layers([f"layer{i}" for i in range(6)]).count("layer") == 1 + 6
 
 
 def test_what_was_found_in_a_batch_stays_on_one_line():
@@ -50,7 +88,7 @@ def test_what_was_found_in_a_batch_stays_on_one_line():
 
 def test_batches_that_are_left_alone_count_as_none_of_the_shares():
     shown = rendered(layer_table(Recipe(2.0, {"input": 1.0, "net": 3.0}, prob=0.5), {}))
-    assert [row.split()[-2] for row in shown.splitlines()[4:6]] == ["12%", "38%"]
+    assert [row.split()[-1] for row in shown.splitlines()[3:]] == ["12%", "38%"]
 
 
 def test_the_sites_of_a_network_are_shown_with_reasons():
