@@ -49,7 +49,7 @@ class Mixer(Engine):
             :meth:`set_epoch` tells of how many epochs, and neither ``settle`` nor a mapping says
             when; else all of it is mixed.
         settle: A share of the training: in the last such part a batch is mixed only while the
-            network is over-confident, as :meth:`set_gap` says.
+            network is over-confident, as :meth:`set_gap` says. A ``stop`` in it ends all mixing.
         kind: ``"mixup"`` interpolates, ``"cutmix"`` pastes a box of the partner's (Yun et al.,
             2019); a mapping gives each a weight.
         labels: ``"paired"`` mixes the loss. ``"own"`` leaves the target alone, for losses that no

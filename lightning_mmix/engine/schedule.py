@@ -22,10 +22,11 @@ class Schedule:
         stop: The share of the training, in [0, 1], after which nothing is mixed. None is half of
             it, or all where its length is not known, or where ``settle`` or a mapping says when.
         settle: The share of the training, in [0, 1], at whose end a batch is mixed only while the
-            network is over-confident.
+            network is over-confident; with ``stop`` that goes on until then.
 
     Raises:
-        ValueError: If one of them is out of range, or a mapping has no epoch 0.
+        ValueError: If one of them is out of range, a mapping has no epoch 0, or ``stop`` comes
+            before ``settle`` begins.
     """
 
     alpha: Scheduled = 1.0
@@ -40,6 +41,11 @@ class Schedule:
         _refuse_no_shares("prob", _values("prob", self.prob))
         _refuse_no_shares("stop", [self._stop])
         _refuse_no_shares("settle", [self.settle])
+        if self.settle > 0 and self._stop <= 1 - self.settle:
+            raise ValueError(
+                f"settle={self.settle} looks at the training from {1 - self.settle:.0%} on, but "
+                f"stop={self.stop} ends the mixing by then; give a later stop, or leave one out"
+            )
 
     @cached_property
     def never_mixes(self) -> bool:
@@ -94,9 +100,12 @@ class Schedule:
 
     def told(self, done: float | None) -> str:
         """In words, until when batches are mixed; empty where the user said to the end."""
-        if self._stop < 1 and done is not None:
-            return f"mixed until {self._stop:.0%} of the training"
-        return "mixed throughout" if self.stop is None and self.settle == 0 else ""
+        if done is None or not self.needs_length:
+            return "mixed throughout" if self.stop is None else ""
+        until = f"until {self._stop:.0%} of the training" if self._stop < 1 else "to the end"
+        if self.settle > 0:
+            until += f", from {1 - self.settle:.0%} on only while over-confident"
+        return f"mixed {until}"
 
     def settles(self, done: float) -> bool:
         """Whether mixing depends on confidence when this share of the training is done."""

@@ -46,8 +46,8 @@ class ManifoldMixup(Settling):
             None is half of it, or all where its length is not known, or where ``settle`` or a
             mapping says when.
         settle: A share of the fit: in the last such part a batch is mixed only while the network is
-            over-confident, that is, while mean confidence minus accuracy of the last validation
-            in that part is positive. It then ends about calibrated.
+            over-confident, that is, while mean confidence minus accuracy of its last validation
+            is positive. It then ends about calibrated. A ``stop`` in that part ends all mixing.
         gap: The name of a logged value that says how over-confident it is, such as ``"val/gap"``.
             None measures it on the first validation loader of a classifier.
         kind: ``"mixup"`` interpolates, ``"cutmix"`` pastes a box of the partner's (Yun et al.,

@@ -50,7 +50,24 @@ def test_as_it_comes_the_first_half_is_mixed_if_there_is_one(done, prob):
 def test_who_says_when_to_mix_has_the_whole_training(kwargs):
     schedule = Schedule(**kwargs)
     assert schedule.at(3, 0.9, None) == (1.0, 1.0)
-    assert schedule.told(0.9) == ("mixed throughout" if schedule.needs_epoch else "")
+    assert "until" not in schedule.told(0.9)
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "told"),
+    [
+        ({"stop": 0.8}, "mixed until 80% of the training"),
+        ({"stop": 1.0}, ""),
+        ({"prob": {0: 1.0}}, "mixed throughout"),
+        ({"settle": 0.4}, "mixed to the end, from 60% on only while over-confident"),
+        (
+            {"stop": 0.9, "settle": 0.4},
+            "mixed until 90% of the training, from 60% on only while over-confident",
+        ),
+    ],
+)
+def test_it_is_told_until_when_batches_are_mixed(kwargs, told):
+    assert Schedule(**kwargs).told(0.0) == told
 
 
 def test_a_schedule_that_needs_no_length_asks_for_none():

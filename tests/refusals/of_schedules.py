@@ -38,6 +38,15 @@ def a_share_is_a_percentage():
     ManifoldMixup(stop=90)
 
 
+@row(
+    "settle=0.5 looks at the training from 50% on, but stop=0.5 ends the mixing by then; give a "
+    "later stop, or leave one out",
+    "leaves stop out",
+)
+def mixing_stops_before_it_settles():
+    ManifoldMixup(stop=0.5, settle=0.5)
+
+
 @row("expected a finite alpha ≥ 0, but got -1.0", "gives another one")
 def an_alpha_of_a_schedule_is_negative():
     ManifoldMixup(alpha={0: 1.0, 5: -1.0})
