@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import get_close_matches
 
 from torch import Tensor
 
@@ -65,10 +66,17 @@ class Site:
         return len(shape) == 2 or (len(shape) > 2 and any(size > 1 for size in shape[1:]))
 
     @property
-    def may_be_mixed(self) -> bool:
-        """Whether it is no cut for a reason that a training step may not share."""
+    def outcome(self) -> str:
+        """What comes of mixing it if it is no cut, in words."""
+        return "nothing would be mixed there" if self.depth is None else "it can't be mixed exactly"
+
+    @property
+    def untested(self) -> str:
+        """When it may be mixed without a test, for a reason that a training step may not share."""
+        if self.depth is None:
+            return "verify=False is for one that the training step runs"
         is_inexact = self.reason.startswith(("is bypassed", "runs", "is not used", "is the same"))
-        return is_inexact or self.depth is None
+        return "verify=False turns this test off" if is_inexact else ""
 
     def refused(self, why: Why) -> "Site":
         """The same place, which is no cut."""
@@ -145,13 +153,16 @@ def choose(sites: Mapping[str, Site]) -> list[str]:
 def neighbours(sites: Mapping[str, Site], name: str) -> list[str]:
     """The names of the cuts that may be meant instead of a layer.
 
-    They are those within it, if it never runs itself; else the ones just before and after it. What
-    ends with the network, as its last layer and the whole of it do, is not among them.
+    They are the ones just before and after it; if it never runs, those within it, or else the ones
+    of the most similar names. What ends with the network, as its last layer and the whole of it
+    do, is not among them.
     """
     names = list(sites)
     cuts = [each for each in names if sites[each].is_cut and _depth(sites[each]) < 1]
-    if sites[name].depth is None and (inside := [each for each in cuts if _is_in(each, name)]):
-        return inside[:3]
+    if sites[name].depth is None:
+        inside = [each for each in cuts if _is_in(each, name)]
+        layers = [each for each in cuts if each != INPUT]
+        return inside[:3] or get_close_matches(name, layers, 2, 0) or cuts
     place = names.index(name)
     before = [each for each in cuts if names.index(each) < place]
     return before[-1:] + [each for each in cuts if names.index(each) > place][:1]
@@ -162,8 +173,11 @@ def nearest_cuts(sites: Mapping[str, Site], name: str) -> str:
     cuts, names = neighbours(sites, name), list(sites)
     if not cuts:
         return "there is none to mix before or after it"
+    listed = " or ".join(map(repr, cuts))
     if _is_in(cuts[0], name):
-        return f"of what it holds, {' or '.join(map(repr, cuts))} can be mixed"
+        return f"of what it holds, {listed} can be mixed"
+    if sites[name].depth is None:
+        return f"name one that does, as {listed}"
     if len(cuts) == 2:
         return f"mix {cuts[0]!r} before or {cuts[1]!r} after it instead"
     where = "before" if names.index(cuts[0]) < names.index(name) else "after"

@@ -214,11 +214,8 @@ def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
 def _no_cut(site: Site, sites: Mapping[str, Site]) -> ValueError:
     is_dead_end = site.reason.startswith(_OF_TARGET) and not neighbours(sites, site.name)
     advice = _advice(site.reason) if is_dead_end else site.advice
-    off = "verify=False turns this test off" if site.may_be_mixed else ""
-    clauses = filter(None, [advice, nearest_cuts(sites, site.name), off])
-    return ValueError(
-        f"layer {site.name!r} {site.reason}, so it can't be mixed exactly; {'; '.join(clauses)}"
-    )
+    clauses = filter(None, [advice, nearest_cuts(sites, site.name), site.untested])
+    return ValueError(f"layer {site.name!r} {site.reason}, so {site.outcome}; {'; '.join(clauses)}")
 
 
 def _why_no_layer(sites: Mapping[str, Site]) -> str:

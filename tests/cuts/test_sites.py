@@ -75,6 +75,14 @@ def test_of_what_never_runs_itself_the_cuts_in_it_are_the_nearest():
     assert nearest_cuts(known, "b") == "of what it holds, 'b.0' or 'b.2' can be mixed"
 
 
+def test_instead_of_a_layer_that_never_runs_those_of_similar_names_are_told():
+    aux = ("net.layer3.drop", None, False)
+    assert nearest_cuts(sites(*RESNET, aux), aux[0]) == (
+        "name one that does, as 'net.layer3' or 'net.layer2.0'"
+    )
+    assert nearest_cuts(sites(RESNET[0], aux), aux[0]) == "name one that does, as 'input'"
+
+
 @pytest.mark.parametrize(
     ("shape", "reason", "turns"),
     [

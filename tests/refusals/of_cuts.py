@@ -17,6 +17,8 @@ from refusals.table import X, Y, row
 
 NO_CUT = "so it can't be mixed exactly"
 OFF = "verify=False turns this test off"
+NOTHING = "so nothing would be mixed there"
+STEP = "verify=False is for one that the training step runs"
 
 
 class Forward(Net):
@@ -76,8 +78,8 @@ def a_mask_of_numbers_stands_beside_the_input():
 
 
 @row(
-    "layer 'a' never runs in forward, so it can't be mixed exactly; mix 'net.1' before it "
-    "instead; verify=False turns this test off",
+    f"layer 'a' never runs in forward, {NOTHING}; name one that does, as 'net.1' or 'net.0'; "
+    f"{STEP}",
     "names a layer that runs",
 )
 def a_layer_does_not_run():
@@ -85,8 +87,8 @@ def a_layer_does_not_run():
 
 
 @row(
-    f"layer 'net' never runs in forward, {NO_CUT}; of what it holds, 'net.0' or 'net.1' can be "
-    f"mixed; {OFF}",
+    f"layer 'net' never runs in forward, {NOTHING}; of what it holds, 'net.0' or 'net.1' can be "
+    f"mixed; {STEP}",
     "names what is in it",
 )
 def a_container_does_not_run_itself():

@@ -113,9 +113,9 @@ def test_named_layers_stand_in_the_order_of_the_forward_pass_with_their_weights(
         ),
         (
             ["unused"],
-            "layer 'unused' never runs in forward, so it can't be mixed exactly; mix 'net.layer3' "
-            "before it instead; verify=False turns this "
-            "test off",
+            "layer 'unused' never runs in forward, so nothing would be mixed there; name one that "
+            "does, as 'net.stem' or 'net.layer3'; verify=False is for one that the training step "
+            "runs",
         ),
     ],
 )
@@ -656,8 +656,9 @@ def test_of_a_container_that_never_runs_itself_its_own_layers_are_named():
             return self.net.head(h)
 
     message = (
-        f"layer 'net.layer2' never runs in forward, {BYPASSED}; of what it holds, 'net.layer2.0' "
-        "or 'net.layer2.1' can be mixed; verify=False turns this test off"
+        "layer 'net.layer2' never runs in forward, so nothing would be mixed there; of what it "
+        "holds, 'net.layer2.0' or 'net.layer2.1' can be mixed; verify=False is for one that the "
+        "training step runs"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         fit(InALoop(), ManifoldMixup(layers=["net.layer2"]))
