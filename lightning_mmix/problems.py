@@ -246,5 +246,5 @@ def _kept(error: BaseException) -> str:
     """A file with the traceback of an error."""
     handle, name = tempfile.mkstemp(".txt", "lightning-mmix-")
     os.close(handle)
-    Path(name).write_text("".join(traceback.format_exception(error)))
+    Path(name).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     return name

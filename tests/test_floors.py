@@ -162,6 +162,16 @@ def test_users_import_from_faces():
     assert deep == []
 
 
+def test_text_files_name_their_encoding():
+    trees = [ast.parse(path.read_text()) for path in MODULES]
+    calls = [ast.unparse(n) for tree in trees for n in ast.walk(tree) if isinstance(n, ast.Call)]
+    opened = [call for call in calls if re.match(r".*\b(read_text|write_text|open|fdopen)\(", call)]
+    of_text = [call for call in opened if "'wb'" not in call and not call.startswith("os.open(")]
+    assert len(of_text) > 10
+    # Windows has another one than UTF-8 for its own
+    assert [call for call in of_text if "encoding='utf-8'" not in call] == []
+
+
 def test_a_package_has_about_ten_modules_at_most():
     assert len([path for path in PACKAGE.iterdir() if path.name[0] not in "._"]) <= 17
     for package in BELOW:

@@ -239,5 +239,5 @@ def _about(options: Options, command: str, results: Results) -> Mapping[str, Any
 
 def _spec_of(folder: Path) -> dict[str, Any]:
     path = folder / SPEC
-    spec: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    spec: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return spec

@@ -166,7 +166,7 @@ def configs_in(args: Sequence[str]) -> list[str]:
 
 def _contents(args: Sequence[str]) -> list[str]:
     """What stands in the config files among arguments of LightningCLI."""
-    return [Path(name).read_text() for name in configs_in(args)]
+    return [Path(name).read_text(encoding="utf-8") for name in configs_in(args)]
 
 
 def _measuring(given: argparse.Namespace) -> dict[str, Any]:

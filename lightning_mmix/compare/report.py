@@ -100,7 +100,8 @@ def write_report(folder: Path, results: Results, about: Mapping[str, Any]) -> No
     for name, figure in pictures(results):
         figure.savefig(folder / name)
         names.append(name)
-    (folder / "report.md").write_text("\n".join(_page(results, about, names)) + "\n")
+    page = "\n".join(_page(results, about, names))
+    (folder / "report.md").write_text(f"{page}\n", encoding="utf-8")
 
 
 def _page(results: Results, about: Mapping[str, Any], names: Sequence[str]) -> Iterator[str]:
@@ -220,7 +221,7 @@ def _broken(command: str) -> str:
 def _write_csv(path: Path, runs: Sequence[Run]) -> None:
     """A row a run and condition, and one a number that the module logs."""
     scores = ("samples", "accuracy", "nll", "brier", "ece", "smece", "gap")
-    with path.open("w", newline="") as file:
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["arm", "seed", "condition", "family", "strength", *scores, "value"])
         for run in runs:

@@ -32,7 +32,7 @@ class Claim:
 
     def __init__(self, path: Path) -> None:
         handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY)
-        with os.fdopen(handle, "w") as file:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
             json.dump({"place": _place(), "process": os.getpid(), "host": platform.node()}, file)
         self._path = path
         self._touched = time.monotonic()
@@ -112,7 +112,7 @@ def _is_dead(path: Path) -> bool:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        told: dict[str, Any] = json.loads(path.read_text())
+        told: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):  # released, or not written yet
         return {}
     return told
@@ -141,7 +141,7 @@ def _place() -> str:
     parts = [platform.node()]
     boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
     if boot.exists():
-        parts.append(boot.read_text().strip())
+        parts.append(boot.read_text(encoding="utf-8").strip())
     if space.is_symlink():
         parts.append(str(space.readlink()))
     return " ".join(parts)

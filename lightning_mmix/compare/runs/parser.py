@@ -42,7 +42,7 @@ def _refuse_unreadable(path: Path) -> None:
     if not path.is_file():
         return
     try:
-        held = yaml.safe_load(path.read_text())
+        held = yaml.safe_load(path.read_text(encoding="utf-8"))
     except UnicodeDecodeError:
         raise ArgumentError(None, f"expected YAML in {path}, but it holds no text") from None
     except yaml.MarkedYAMLError as error:

@@ -191,6 +191,7 @@ def _process(folder: Path, place: Slot) -> subprocess.Popen[bytes]:
     # what can be imported here can be imported there
     paths = [path or str(Path.cwd()) for path in sys.path]
     environment = {**os.environ, **place, "PYTHONPATH": os.pathsep.join(paths)}
+    environment["PYTHONIOENCODING"] = "utf-8"  # of the log, whatever is printed there
     environment.pop("PL_GLOBAL_SEED", None)
     command = [sys.executable, "-m", "lightning_mmix.compare.runs", str(folder.absolute())]
     with (folder / LOG).open("wb") as log:
@@ -218,6 +219,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def _last_line(folder: Path) -> str:
     """What a log ends with: the sentence of what failed."""
-    lines = (folder / LOG).read_text(errors="replace").splitlines()
+    lines = (folder / LOG).read_text(encoding="utf-8", errors="replace").splitlines()
     told = [line.strip() for line in lines if line.strip()]
     return told[-1] if told else "it printed nothing"

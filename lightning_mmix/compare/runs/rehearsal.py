@@ -47,7 +47,7 @@ class ProblemError(ValueError):
 
 def main(folder: Path) -> None:
     """Rehearse the tasks of a folder, and write there what was found."""
-    tasks = [Task(**each) for each in json.loads((folder / TASKS).read_text())]
+    tasks = [Task(**each) for each in json.loads((folder / TASKS).read_text(encoding="utf-8"))]
     with ending_with_its_parent():
         try:
             facts = rehearse(tasks)

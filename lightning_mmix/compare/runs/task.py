@@ -53,7 +53,7 @@ def result_of(task: Task, folder: Path) -> dict[str, Any] | None:
 def read_json(path: Path) -> dict[str, Any] | None:
     """What a file holds, None if it is not there."""
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     return found
@@ -70,5 +70,5 @@ def write_json(path: Path, values: Any) -> None:
         {'seed': 3}
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    partial.write_text(json.dumps(values, indent=1))
+    partial.write_text(json.dumps(values, indent=1), encoding="utf-8")
     partial.replace(path)
