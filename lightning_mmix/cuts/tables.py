@@ -32,13 +32,11 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
         >>> from rich.console import Console
         >>> table = layer_table(Recipe(1.0, {"input": 1, "net.layer1": 3}), {})
         >>> Console(color_system=None).print(table)
-           Manifold Mixup, alpha = 1
-        ┏━━━━━━━━━━━━┳━━━━━━━━━━━━━━━━┓
-        ┃ layer      ┃ share of steps ┃
-        ┡━━━━━━━━━━━━╇━━━━━━━━━━━━━━━━┩
-        │ input      │            25% │
-        │ net.layer1 │            75% │
-        └────────────┴────────────────┘
+        Manifold Mixup, alpha = 1
+        layer            of steps
+        ─────────────────────────
+        input                 25%
+        net.layer1            75%
     """
     title = f"Manifold Mixup, alpha = {recipe.alpha:g}"
     table = _table(title=title, caption=found or None, min_width=max(len(title), len(found)))
