@@ -47,8 +47,8 @@ class Site:
 
     Example:
         >>> site = Site("block.conv", "Conv2d", (8, 4, 4), 0.5, is_cut=False, reason="is bypassed")
-        >>> site.has_space, site.may_be_mixed
-        (True, True)
+        >>> site.has_space, site.outcome
+        (True, "it can't be mixed exactly")
     """
 
     name: str
