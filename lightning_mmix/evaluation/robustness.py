@@ -179,7 +179,8 @@ def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but thr
 
     predictor = predictor_of(model, ignore_index)
     evaluation = Evaluation(predictor, conditions, units=units, seed=seed)
-    batches = track(loader, "evaluating", transient=True, disable=not progress or _rank() > 0)
+    is_shown = progress and _rank() == 0  # rich 13 ends a bar that is not with an empty line
+    batches = track(loader, "evaluating", transient=True) if is_shown else loader
     # a DataLoader draws from the global generator whenever it begins
     with evaluating(predictor.model), torch.random.fork_rng([]):
         for batch_idx, batch in enumerate(batches):

@@ -37,10 +37,10 @@ from lightning_mmix.pairing.fast import answer_to, scaled
 from lightning_mmix.pairing.pair import COMPUTED, Kind, Pair, is_opaque, own_value, pair_of
 from lightning_mmix.pairing.partners import choose_alike, keeps_samples, of_partners
 from lightning_mmix.pairing.refusals import (
-    LOSS_OUTSIDE_GRAPH,
     of_unequal_length,
     on_partners,
     other_sizes,
+    outside_graph,
     refuse_nonlinear,
     refuse_transforms,
 )
@@ -124,8 +124,7 @@ def _formed(tensor: Tensor, pair: Pair) -> Tensor:
     return tensor
 
 
-# fullgraph=True raises with the reason
-@torch.compiler.disable(reason=LOSS_OUTSIDE_GRAPH)  # type: ignore[no-untyped-call,untyped-decorator]
+@outside_graph
 def _outside(func: Function, types: Any, args: Any, kwargs: Any) -> Any:
     return Paired.__torch_function__(func, types, args, kwargs)
 

@@ -717,6 +717,8 @@ ENCODERS = {
 @pytest.mark.filterwarnings("ignore:You called .self.log")
 @pytest.mark.parametrize("kind", ENCODERS)
 def test_of_a_network_that_takes_its_labels_the_encoder_is_mixed(float64, kind):
+    if kind == "T5":  # earlier its decoder shares the encoder's embedding
+        pytest.importorskip("transformers", "5")
     encoder, first, *others = ENCODERS[kind]
     callback = ManifoldMixup()
     module = translator(kind)

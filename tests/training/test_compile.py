@@ -1,5 +1,6 @@
 import copy
 import warnings
+from inspect import signature
 
 import lightning.pytorch as L
 import naive
@@ -206,6 +207,8 @@ def test_the_network_with_its_gates_is_one_whole_graph(float64):
 def test_a_whole_module_in_one_graph_is_refused():
     module = torch.compile(Deep(), backend="aot_eager", fullgraph=True)
     message = "the loss of a mixed target runs outside the graph; compile the network rather"
+    if "reason" not in signature(torch.compiler.disable).parameters:
+        message = "_outside"  # torch 2.7 names the function alone
     with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
         fit(module, ManifoldMixup(layers=["net.0"], stop=1.0))
     assert not any(m._forward_hooks for m in module.modules())

@@ -2,6 +2,7 @@
 
 import copy
 import csv
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -51,17 +52,20 @@ def ema(columns, decay):
     return average
 
 
+@pytest.mark.skipif(
+    not hasattr(cb, "EMAWeightAveraging"), reason="Lightning 2.6 averages weights at each step"
+)
 @pytest.mark.parametrize(
-    ("make", "average"),
+    ("name", "kwargs", "average"),
     [
-        (cb.WeightAveraging, mean),
-        (lambda: cb.EMAWeightAveraging(decay=0.7), lambda columns: ema(columns, 0.7)),
+        ("WeightAveraging", {}, mean),
+        ("EMAWeightAveraging", {"decay": 0.7}, lambda columns: ema(columns, 0.7)),
     ],
 )
 @pytest.mark.parametrize("is_first", [True, False])
-def test_averaged_weights_are_those_of_naive_steps(float64, make, average, is_first):
+def test_averaged_weights_are_those_of_naive_steps(float64, name, kwargs, average, is_first):
     module, steps, data = Stepped(), Steps(), batches(3)
-    before, pair = copy.deepcopy(module), [mixup(), make()]
+    before, pair = copy.deepcopy(module), [mixup(), getattr(cb, name)(**kwargs)]
     both = pair if is_first else pair[::-1]
     trainer(steps, *both, max_epochs=2).fit(module, loader(data), loader(data[:1]))
     columns = history(before, steps.seen)
@@ -135,12 +139,14 @@ def test_a_tuner_sees_the_plain_loss_and_the_fit_after_it_is_mixed(float64, tmp_
 
     steps, before = Steps(), Tuned()
     plain, mixed = tuned(copy.deepcopy(before)), tuned(copy.deepcopy(before), steps, mixup())
-    assert len(mixed.losses) == count + len(steps.seen) == count + 30
+    # 30, or what older Lightnings leave of them
+    assert len(mixed.losses) == count + len(steps.seen) == len(plain.losses)
     assert mixed.losses[:count] == plain.losses[:count]
-    before.lr = mixed.lr
+    before.lr = mixed.trainer.optimizers[0].param_groups[0]["lr"]  # not all Lightnings tell it
     assert_same_weights(mixed, trained_naively(before, steps.seen))
 
 
+@pytest.mark.filterwarnings("ignore:You're resuming from a checkpoint that")  # older Lightning's
 def test_a_search_for_a_learning_rate_in_mid_fit_leaves_the_mixing_exact(float64, tmp_path):
     class Finetuning(cb.LearningRateFinder):  # as Lightning's documentation has it
         def on_fit_start(self, *args):
@@ -153,7 +159,7 @@ def test_a_search_for_a_learning_rate_in_mid_fit_leaves_the_mixing_exact(float64
     module, steps = Tuned(), Steps()
     before, finder = copy.deepcopy(module), Finetuning(num_training_steps=3, update_attr=False)
     trainer(steps, mixup(), finder, max_epochs=3, default_root_dir=tmp_path).fit(module)
-    assert len(module.losses) > len(steps.seen) == 45
+    assert len(module.losses) > len(steps.seen) > 40  # 45, of which older Lightnings lose some
     assert_same_weights(module, trained_naively(before, steps.seen))
 
 
@@ -220,7 +226,13 @@ class Interrupted(Stepped):
 @pytest.mark.parametrize(
     "make",
     [
-        lambda path: cb.ModelCheckpoint(path, save_last=True, save_on_exception=True),
+        pytest.param(
+            lambda path: cb.ModelCheckpoint(path, save_last=True, save_on_exception=True),
+            marks=pytest.mark.skipif(
+                "save_on_exception" not in signature(cb.ModelCheckpoint).parameters,
+                reason="Lightning 2.6 saves so",
+            ),
+        ),
         cb.OnExceptionCheckpoint,
         lambda path: cb.ModelCheckpoint(path, every_n_train_steps=1, save_last=True),
     ],

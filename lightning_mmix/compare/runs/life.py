@@ -50,14 +50,16 @@ class Signs:
         self._bar = self._progress.add_task("", total=self._total, completed=self._done)
 
     def __enter__(self) -> "Signs":
-        self._progress.start()
+        if not self._progress.disable:
+            self._progress.start()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:  # fmt: skip
-        self._progress.stop()
+        if not self._progress.disable:  # rich 13 ends with an empty line even so
+            self._progress.stop()
 
     def goes(self, share: float, seconds: float) -> None:
         """Guess how long all of it will take, after the first few seconds of training."""
