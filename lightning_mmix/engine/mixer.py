@@ -137,6 +137,11 @@ class Mixer(Engine):
             super().remove()
         else:
             self.remove()
+    def __getstate__(self) -> dict[str, Any]:
+        # a copy makes gates of its own, for the layers that were tested, on the model copied along
+        own = {"_gates": None, "_is_open": False, "_is_resumed": True}
+        return {**vars(self), **own, "_plan": self.plan}
+
 
     @override
     def remove(self) -> None:

@@ -1,6 +1,8 @@
 """A loop of one's own draws what the callback draws, and reaches the same weights bit for bit."""
 
 import copy
+import io
+import pickle
 import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -343,6 +345,55 @@ def test_the_context_of_a_batch_that_failed_is_over():
     model, (x, y) = Net(), batches()[0]
     with Mixer(model, layers=["net.0"]) as mixer:
         with pytest.raises(ValueError, match="holds no target"), mixer(x):
+def saved(tree):
+    torch.save(tree, file := io.BytesIO())
+    return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
+
+
+COPIES = {
+    "copy": copy.deepcopy,
+    "pickle": lambda tree: pickle.loads(pickle.dumps(tree)),
+    "save": saved,
+}
+
+
+@pytest.mark.parametrize("settings", [{}, {"layers": ["net.0"], "verify": False}])
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_of_model_and_mixer_goes_on_as_they_do(settings, way):
+    model = Kept()
+    mixer = Mixer(model, seed=SEED, **settings)
+    looped(mixer, model, epochs=[0])
+    looped(mixer, model, DATA[:1], epochs=[1])
+    other, copied = COPIES[way]((model, mixer))
+    assert copied.model is other
+    plans = looped(mixer, model, DATA[1:], epochs=[1])
+    assert not any(layer._forward_hooks for layer in other.modules())
+    assert looped(copied, other, DATA[1:], epochs=[1]) == plans
+    for p, q in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("way", COPIES)
+def test_a_copy_that_is_taken_within_a_step_begins_the_next(way):
+    model, (x, y) = Kept(), batches()[0]
+    mixer = Mixer(model, layers=["net.0"], seed=SEED)
+    with mixer(x, y) as target:
+        F.cross_entropy(model(x), target).backward()
+        other, copied = COPIES[way]((model, mixer))
+        assert plain(copied.plan) == plain(mixer.plan)
+    assert looped(copied, other, epochs=[0]) == looped(mixer, model, epochs=[0])
+    assert type(target) is torch.Tensor
+
+
+def test_a_copy_of_a_mixer_has_a_copy_of_the_model():
+    model = Kept()
+    mixer = Mixer(model, layers=["net.0"], seed=SEED)
+    looped(mixer, model, epochs=[0])
+    copied = copy.deepcopy(mixer)
+    assert copied.model is not model
+    assert looped(copied, copied.model, epochs=[1]) == looped(mixer, model, epochs=[1])
+
+
             pass
         for _ in range(2):
             with mixer(x, y) as target:
