@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -137,6 +138,23 @@ def mixed_loss(
         return first
     second = criterion(prediction, tree_map(partial(_partners, plan), target, pasted))
     return interpolate(first, second, plan.lam)
+
+
+def refuse_unmixed(step: Step) -> None:
+    """Refuse a step that is over, and mixed a hidden state and no loss, or a target alone.
+
+    Raises:
+        ValueError: If it is so.
+    """
+    if step.pastes and not step.fired:
+        raise idle_layer(step)
+    is_mixed = step.formed or step.went_backward or not torch.is_grad_enabled()
+    if step.pairs and step.fired and not is_mixed:
+        raise ValueError(
+            f"the hidden state of layer {step.plan.layer!r} was mixed, but no loss was taken of "
+            "the target within the context, so labels are not mixed; take it before the context "
+            "ends, of the very target that it yields"
+        )
 
 
 def _pasted(plan: MixPlan, leaf: Any) -> Any:

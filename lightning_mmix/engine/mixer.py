@@ -1,10 +1,9 @@
 """The mixer: Manifold Mixup in a loop of one's own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-import torch
 from torch import nn
 from typing_extensions import override
 
@@ -13,10 +12,9 @@ from lightning_mmix.core.plan import Labels
 from lightning_mmix.core.trees import Path
 from lightning_mmix.engine.engine import Engine
 from lightning_mmix.engine.host import Host
-from lightning_mmix.engine.schedule import Scheduled
+from lightning_mmix.engine.loop import refuse_unmixed
+from lightning_mmix.engine.schedule import Scheduled, share_of
 from lightning_mmix.engine.settings import Kinds, Settings
-from lightning_mmix.pairing.refusals import idle_layer
-from lightning_mmix.pairing.step import Step
 
 
 class Mixer(Engine):
@@ -110,6 +108,7 @@ class Mixer(Engine):
         super().__init__(model, Settings(*arguments, seed, verify), Host())
         self._is_open = False
         self._knows_epoch = False
+        self._of: int | None = None
 
     def __call__(self, batch: Any, target: Any = None) -> AbstractContextManager[Any]:
         """Mix a batch until the context ends: ``with mixer(x, y) as y`` or ``with mixer(batch)``.
@@ -137,11 +136,11 @@ class Mixer(Engine):
             super().remove()
         else:
             self.remove()
+
     def __getstate__(self) -> dict[str, Any]:
         # a copy makes gates of its own, for the layers that were tested, on the model copied along
         own = {"_gates": None, "_is_open": False, "_is_resumed": True}
         return {**vars(self), **own, "_plan": self.plan}
-
 
     @override
     def remove(self) -> None:
@@ -160,25 +159,35 @@ class Mixer(Engine):
                 "tell it after each validation, mixer.set_gap(gap)"
             )
 
-    def set_epoch(self, epoch: int, *, of: int | None = None) -> None:
-        """Begin an epoch, or go on within it where it is the current one already.
+    @override
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "of": self._of}
 
-        A loop that tells no epochs is one long epoch.
+    @override
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        super().load_state_dict(state)
+        self._of = self._of or state.get("of")
+        self.place(self.epoch, self.batch_idx, self._of and self.epoch / self._of)
+
+    def set_epoch(self, epoch: int, *, of: int | None = None) -> None:
+        """Begin an epoch, counted from 0.
+
+        If it is the current one, as after a resume, go on at ``batch_idx``. A loop that tells no
+        epochs is one long epoch.
 
         Args:
-            epoch: The epoch, ≥ 0.
-            of: How many there are, if ``stop`` or ``settle`` depends on that.
+            epoch: The epoch, from 0 to ``of`` - 1.
+            of: How many there are, for ``stop`` and ``settle``. It holds until another is given.
 
         Raises:
             ValueError: If the epoch is below 0, or not below ``of``.
         """
-        are_whole = isinstance(epoch, int) and isinstance(of, int | None)
-        if not are_whole or epoch < 0 or (of is not None and epoch >= of):
-            raise ValueError(f"expected an epoch ≥ 0 and below of, but got {epoch} and of={of}")
+        of = self._of if of is None else of
+        done = share_of(epoch, of)
         if epoch != self.epoch:
             self.report_epoch()
-        self.place(epoch, self.batch_idx if epoch == self.epoch else 0, of and epoch / of)
-        self._knows_epoch = True
+        self.place(epoch, self.batch_idx if epoch == self.epoch else 0, done)
+        self._of, self._knows_epoch = of, True
 
 
 class _Batch(AbstractContextManager[Any]):
@@ -213,18 +222,6 @@ class _Batch(AbstractContextManager[Any]):
         mixer._is_open = False
         step = mixer.end()
         if kind is None and step is not None:
-            _refuse_unmixed(step)
+            refuse_unmixed(step)
             step.went_backward |= step.formed  # a loop may take the gradient later
             mixer.report(step)
-
-
-def _refuse_unmixed(step: Step) -> None:
-    if step.pastes and not step.fired:
-        raise idle_layer(step)
-    is_mixed = step.formed or step.went_backward or not torch.is_grad_enabled()
-    if step.pairs and step.fired and not is_mixed:
-        raise ValueError(
-            f"the hidden state of layer {step.plan.layer!r} was mixed, but no loss was taken of "
-            "the target within the context, so labels are not mixed; take it before the context "
-            "ends, of the very target that it yields"
-        )

@@ -112,6 +112,31 @@ class Schedule:
         return self.settle > 0 and done >= 1 - self.settle
 
 
+def share_of(epoch: int, of: int | None) -> float | None:
+    """The share of a training that is done when an epoch begins; None if its length is not known.
+
+    Args:
+        epoch: The epoch, counted from 0.
+        of: How many there are.
+
+    Raises:
+        ValueError: If there is no such epoch.
+
+    Example:
+        >>> share_of(1, of=4)
+        0.25
+    """
+    if not (isinstance(epoch, int) and epoch >= 0):
+        raise ValueError(f"epochs count from 0: expected a whole number ≥ 0, but got {epoch!r}")
+    if of is None:
+        return None
+    if not (isinstance(of, int) and of > 0):
+        raise ValueError(f"expected the number of epochs, ≥ 1, as of, but got {of!r}")
+    if epoch >= of:
+        raise ValueError(f"epochs count from 0: the last of {of} is {of - 1}, but got {epoch}")
+    return epoch / of
+
+
 def _at(scheduled: Scheduled, epoch: int) -> float:
     if isinstance(scheduled, Mapping):
         return scheduled[max(start for start in scheduled if start <= epoch)]

@@ -60,6 +60,12 @@ def looped(mixer, model, data=DATA, epochs=range(EPOCHS), take=lambda mixer, x, 
     return plans
 
 
+def looped_once(mixer, model):
+    x, y = batches()[0]
+    with mixer(x, y) as target:
+        F.cross_entropy(model(x), target).backward()
+
+
 def by_hand(**settings):
     model = Kept()
     with Mixer(model, seed=SEED, **settings) as mixer:
@@ -205,6 +211,37 @@ def test_as_it_comes_a_loop_that_tells_its_length_mixes_the_first_half(of, mixed
     assert found == mixed
 
 
+def test_how_many_epochs_there_are_is_told_once():
+    model, found = Net(), ""
+    with Mixer(model, layers=["net.0"]) as mixer:
+        for epoch in range(4):
+            mixer.set_epoch(epoch, of=None if epoch else 4)
+            looped_once(mixer, model)
+            found += ".x"[mixer.plan is not None]
+            with pytest.raises(ValueError, match="the last of 2 is 1"):
+                mixer.set_epoch(9, of=2)
+        with pytest.raises(ValueError, match="the last of 4 is 3, but got 4"):
+            mixer.set_epoch(4)
+        assert mixer.epoch == 3
+        mixer.set_epoch(4, of=40)
+        looped_once(mixer, model)
+        assert mixer.plan is not None
+    assert found == "xx.."
+
+
+@pytest.mark.parametrize(("of", "is_mixed"), [(None, False), (20, True)])
+def test_a_state_knows_how_many_epochs_there_are(of, is_mixed):
+    mixer, model = Mixer(Net(), layers=["net.0"]), Net()
+    mixer.set_epoch(6, of=10)
+    with Mixer(model, layers=["net.0"]) as other:
+        other.set_epoch(0, of=of)
+        other.load_state_dict(mixer.state_dict())
+        for _ in range(2):
+            looped_once(other, model)
+            assert (other.plan is not None) == is_mixed
+            other.set_epoch(7)
+
+
 def test_a_loop_without_a_length_can_t_stop_by_a_share():
     with Mixer(Net(), layers=["net.0"], stop=0.5) as mixer:
         mixer.set_epoch(0)
@@ -308,43 +345,6 @@ def test_a_wrapper_is_looked_through():
     assert mixer.model is model
 
 
-class AsTuple(NamedTuple):
-    images: torch.Tensor
-    labels: torch.Tensor
-
-
-@dataclass
-class AsDataclass:
-    images: torch.Tensor
-    labels: torch.Tensor
-
-
-@pytest.mark.parametrize("layer", ["input", "net.0"])
-@pytest.mark.parametrize("kind", [AsTuple, AsDataclass])
-def test_a_batch_of_a_kind_is_lent_as_it_is(kind, layer):
-    model, batch = Net(), kind(*copy.deepcopy(DATA[0]))
-    with Mixer(model, layers=[layer]) as mixer, mixer(batch) as lent:
-        assert lent is batch
-        assert isinstance(lent, kind)
-        F.cross_entropy(model(lent.images), lent.labels).backward()
-        assert mixer.step.went_backward
-    assert torch.equal(batch.images, DATA[0][0])
-    assert type(batch.labels) is torch.Tensor
-
-
-def test_an_epoch_that_is_not_told_goes_on():
-    model, other = Kept(), Kept()
-    with Mixer(model, layers=["net.0"], seed=SEED) as mixer:
-        plans = [*looped(mixer, model, epochs=[0]), *looped(mixer, model, epochs=[0])]
-    with Mixer(other, layers=["net.0"], seed=SEED) as mixer:
-        assert looped(mixer, other, DATA * 2, epochs=[0]) == plans
-    assert len({plan[1] for plan in plans}) == len(plans)
-
-
-def test_the_context_of_a_batch_that_failed_is_over():
-    model, (x, y) = Net(), batches()[0]
-    with Mixer(model, layers=["net.0"]) as mixer:
-        with pytest.raises(ValueError, match="holds no target"), mixer(x):
 def saved(tree):
     torch.save(tree, file := io.BytesIO())
     return torch.load(io.BytesIO(file.getvalue()), weights_only=False)
@@ -394,6 +394,43 @@ def test_a_copy_of_a_mixer_has_a_copy_of_the_model():
     assert looped(copied, copied.model, epochs=[1]) == looped(mixer, model, epochs=[1])
 
 
+class AsTuple(NamedTuple):
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+@dataclass
+class AsDataclass:
+    images: torch.Tensor
+    labels: torch.Tensor
+
+
+@pytest.mark.parametrize("layer", ["input", "net.0"])
+@pytest.mark.parametrize("kind", [AsTuple, AsDataclass])
+def test_a_batch_of_a_kind_is_lent_as_it_is(kind, layer):
+    model, batch = Net(), kind(*copy.deepcopy(DATA[0]))
+    with Mixer(model, layers=[layer]) as mixer, mixer(batch) as lent:
+        assert lent is batch
+        assert isinstance(lent, kind)
+        F.cross_entropy(model(lent.images), lent.labels).backward()
+        assert mixer.step.went_backward
+    assert torch.equal(batch.images, DATA[0][0])
+    assert type(batch.labels) is torch.Tensor
+
+
+def test_an_epoch_that_is_not_told_goes_on():
+    model, other = Kept(), Kept()
+    with Mixer(model, layers=["net.0"], seed=SEED) as mixer:
+        plans = [*looped(mixer, model, epochs=[0]), *looped(mixer, model, epochs=[0])]
+    with Mixer(other, layers=["net.0"], seed=SEED) as mixer:
+        assert looped(mixer, other, DATA * 2, epochs=[0]) == plans
+    assert len({plan[1] for plan in plans}) == len(plans)
+
+
+def test_the_context_of_a_batch_that_failed_is_over():
+    model, (x, y) = Net(), batches()[0]
+    with Mixer(model, layers=["net.0"]) as mixer:
+        with pytest.raises(ValueError, match="holds no target"), mixer(x):
             pass
         for _ in range(2):
             with mixer(x, y) as target:

@@ -40,9 +40,19 @@ def a_loop_does_not_tell_its_epochs():
         pass
 
 
-@row("expected an epoch ≥ 0 and below of, but got 3 and of=3", "corrects it")
+@row("epochs count from 0: the last of 3 is 2, but got 3", "counts from 0, or tells of more")
 def a_loop_has_more_epochs_than_it_told():
     Mixer(Net()).set_epoch(3, of=3)
+
+
+@row("epochs count from 0: expected a whole number ≥ 0, but got -1", "corrects it")
+def an_epoch_of_a_loop_is_none():
+    Mixer(Net()).set_epoch(-1)
+
+
+@row("expected the number of epochs, ≥ 1, as of, but got 0", "corrects it")
+def a_loop_has_no_epochs():
+    Mixer(Net()).set_epoch(0, of=0)
 
 
 @row(
