@@ -38,6 +38,11 @@ class Host:
         """Whether a step returns its loss, and whoever called it takes the gradient."""
         return False
 
+    @property
+    def may_run_another(self) -> bool:
+        """Whether the model that is trained may be another one than was given to be mixed."""
+        return True
+
     def running(self) -> AbstractContextManager[None]:
         """In which a network may run beside the training."""
         return nullcontext()

@@ -137,6 +137,13 @@ class Mixer(Engine):
         else:
             self.remove()
 
+    def __repr__(self) -> str:
+        layers = self.layers_ or self.settings.layers
+        alpha, prob = self.schedule.at(self.epoch, self._done or 0.0, self.gap)
+        epoch = f"{self.epoch} of {self._of}" if self._of else self.epoch
+        mixing = "mixing" if alpha and prob else "not mixing"
+        return f"Mixer(layers={layers!r}, alpha={alpha}, epoch {epoch}, {mixing})"
+
     def __getstate__(self) -> dict[str, Any]:
         # a copy makes gates of its own, for the layers that were tested, on the model copied along
         own = {"_gates": None, "_is_open": False, "_is_resumed": True}
@@ -212,6 +219,7 @@ class _Batch(AbstractContextManager[Any]):
         if target is None:
             mixer.begin(batch)
         else:
+            mixer.settings.refuse_pair()
             mixer.begin((batch, target), where=1)
         mixer._is_open = True
         return batch if target is None else target

@@ -56,6 +56,21 @@ class Settings:
         if not fits(value) and not (value is None and name != "layers"):
             raise ValueError(f"expected {expected} as {name}, but got {shown(value)}")
 
+    def refuse_pair(self) -> None:
+        """Refuse to look into (input, target), as ``mixer(x, y)`` has it, if a batch is described.
+
+        Raises:
+            ValueError: If a place is none of these two.
+        """
+        for name in ("target", "input", "union"):
+            asked = getattr(self, name)
+            for path in [asked] if _is_path(asked) else asked or ():
+                if str(path).partition(".")[0] not in ("0", "1", "-1", "-2"):
+                    raise ValueError(
+                        f"{name}={path!r} is a place in a whole batch, mixer(batch), but got the "
+                        "target apart, mixer(x, y); give the batch, or leave the place out"
+                    )
+
     @property
     def schedule(self) -> Schedule:
         """When to mix, and how strongly."""

@@ -50,7 +50,7 @@ class Watcher:
         self._union = settings.union
         self._count = 0
         self._batch: Any = None
-        self._has_trained = False
+        self._has_trained = self._has_run = False
         self._untrained = ""
         self._said: set[Any] = set()
         self._trials: Counter[Note] = Counter()
@@ -93,13 +93,15 @@ class Watcher:
             index: The batch's position.
         """
         batch, self._batch = self._batch, None
+        self._has_run |= step.fired and step.plan.layer != INPUT
         if step.fired and step.went_backward:
             self._has_trained = True
             if step.notes is not None:
                 self._report_notes(step.notes, step.plan.layer, batch)
                 self._report_reads(step.notes.reads, gates, step.plan, batch, index)
         elif not step.fired:
-            self.say(of_idle_layer(step.plan.layer), "idle")
+            may_be_another = self._host.may_run_another and not self._has_run
+            self.say(of_idle_layer(step.plan.layer, may_be_another=may_be_another), "idle")
         elif step.pairs:
             self._untrained = step.plan.layer
             if self._host.returns_loss:

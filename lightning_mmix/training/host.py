@@ -51,6 +51,11 @@ class TrainerHost(Host):
     def returns_loss(self) -> bool:
         return self._module.automatic_optimization
 
+    @property
+    @override
+    def may_run_another(self) -> bool:
+        return False
+
     @override
     def running(self) -> AbstractContextManager[None]:
         return unlogged(self._module, self._trainer)

@@ -91,11 +91,17 @@ def of_reads(reads: Iterable[Note], deviation: float | None) -> str:
     )
 
 
-def of_idle_layer(layer: str) -> str:
-    """Of a layer that was drawn and did not run."""
+def of_idle_layer(layer: str, *, may_be_another: bool = False) -> str:
+    """Of a layer that was drawn and did not run.
+
+    Args:
+        layer: Its name.
+        may_be_another: Whether it may be that another model was run.
+    """
+    model = "give Mixer the very model that the loop calls, and no copy of it, or "
     return (
         f"layer {layer!r} was to be mixed in this training step and did not run, so nothing was "
-        "mixed; name layers that run in every step"
+        f"mixed; {model if may_be_another else ''}name layers that run in every step"
     )
 
 

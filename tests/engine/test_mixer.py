@@ -61,7 +61,7 @@ def looped(mixer, model, data=DATA, epochs=range(EPOCHS), take=lambda mixer, x, 
 
 
 def looped_once(mixer, model):
-    x, y = batches()[0]
+    x, y = copy.deepcopy(DATA[0])
     with mixer(x, y) as target:
         F.cross_entropy(model(x), target).backward()
 
@@ -276,6 +276,53 @@ def test_the_gradient_of_a_loss_may_be_taken_later():
                 F.cross_entropy(two(x), target).backward()
     for a, b in zip(one.parameters(), two.parameters(), strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+def test_a_model_that_mixer_was_not_given_is_told():
+    model = Net()
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        mixer, drawn = Mixer(model, layers=["input", "net.0"], seed=0), []
+        for _ in range(9):
+            looped_once(mixer, copy.deepcopy(model))
+            drawn.append((mixer.plan.layer, len(told)))
+    assert drawn[0] == ("input", 0)  # of which there is nothing to tell
+    assert drawn[-1][1] == 1
+    assert "the very model that the loop calls" in str(told[0].message)
+
+
+def test_a_model_that_has_run_is_no_other():
+    model, (x, y) = Net(), batches()[0]
+    with Mixer(model, layers=["net.0"]) as mixer:
+        looped_once(mixer, model)
+        with pytest.warns(UserWarning, match="nothing was mixed; name layers"), mixer(x, y) as t:
+            F.cross_entropy(nn.Linear(4, 5)(x), t).backward()
+
+
+@pytest.mark.parametrize("place", ["label", 2, ["1", "1.weight", "weight"]])
+def test_a_target_is_given_by_its_place_or_apart(place):
+    model, (x, y) = Net(), batches()[0]
+    with Mixer(model, layers=["net.0"], target=place) as mixer:
+        with pytest.raises(ValueError, match="a place in a whole batch"), mixer(x, y):
+            pass
+        assert mixer.batch_idx == 0
+    for apart in ("1.label", 1, -1, None):
+        target = {"label": y} if apart == "1.label" else y
+        with Mixer(model, layers=["net.0"], target=apart) as mixer, mixer(x, target):
+            F.cross_entropy(model(x), y).backward()
+
+
+def test_a_mixer_shows_what_it_does():
+    model = Net()
+    mixer = Mixer(model, {0: 1.0, 2: 0.5}, ["input", "net.*"], stop=0.75)
+    assert str(mixer) == "Mixer(layers=['input', 'net.*'], alpha=1.0, epoch 0, mixing)"
+    mixer.set_epoch(2, of=4)
+    looped_once(mixer, model)
+    layers = mixer.layers_
+    assert repr(mixer) == f"Mixer(layers={layers}, alpha=0.5, epoch 2 of 4, mixing)"
+    mixer.set_epoch(3)
+    assert str(mixer).endswith("epoch 3 of 4, not mixing)")
+    assert str(Mixer(model, 0.0)) == "Mixer(layers='auto', alpha=0.0, epoch 0, not mixing)"
 
 
 def test_a_loop_that_settles_and_tells_no_gap_is_told_so():

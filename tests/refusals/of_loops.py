@@ -1,6 +1,7 @@
 """Loops without a Trainer."""
 
 import torch.distributed as dist
+import torch.nn.functional as F
 from fitting import Net
 from torch.distributed.fsdp import fully_shard
 
@@ -92,6 +93,29 @@ def a_loop_that_settles_tells_no_gap():
     mixer = Mixer(Net(), layers=["net.0"], settle=1.0)
     mixer.set_epoch(0, of=1)
     mixer.remove()
+
+
+@row(
+    "layer 'net.0' was to be mixed in this training step and did not run, so nothing was mixed; "
+    "give Mixer the very model that the loop calls, and no copy of it, or name layers that run in "
+    "every step" + ONCE,
+    "gives the mixer that model",
+    UserWarning,
+)
+def a_loop_calls_another_model_than_it_gave():
+    mixer, called, y = Mixer(Net(), layers=["net.0"]), Net(), Y.clone()
+    with mixer(X.clone(), y):
+        F.cross_entropy(called(X), y).backward()
+
+
+@row(
+    "target='label' is a place in a whole batch, mixer(batch), but got the target apart, "
+    "mixer(x, y); give the batch, or leave the place out",
+    "gives the batch",
+)
+def a_loop_names_the_target_and_gives_it_apart():
+    with Mixer(Net(), layers=["net.0"], target="label")(X.clone(), Y.clone()):
+        pass
 
 
 @row("expected a torch.nn.Module to mix, but got function", "gives the module", TypeError)
