@@ -1,7 +1,6 @@
 """What can't be paired, in words."""
 
-from collections.abc import Callable, Sequence
-from inspect import signature
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,18 +15,7 @@ from lightning_mmix.pairing.step import Step, is_inside_function
 from lightning_mmix.watch.functions import Function, is_additive, is_linear
 from lightning_mmix.watch.places import current_place
 
-_OUTSIDE_GRAPH = (
-    "the loss of a mixed target runs outside the graph; compile the network rather than the whole "
-    "module, or leave fullgraph=True out"
-)
 _OTHERWISE = "labels='own', ManifoldMixupMixin or mixed_loss"
-
-
-def outside_graph(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Keep a function out of graphs; fullgraph=True raises with the reason, from torch 2.8 on."""
-    reason = "reason" in signature(torch.compiler.disable).parameters
-    disable: Any = torch.compiler.disable  # which has no types
-    return disable(function, **{"reason": _OUTSIDE_GRAPH} if reason else {})  # type: ignore[no-any-return]
 
 
 def beside_custom_function(func: Function) -> ValueError:

@@ -40,7 +40,6 @@ from lightning_mmix.pairing.refusals import (
     of_unequal_length,
     on_partners,
     other_sizes,
-    outside_graph,
     refuse_nonlinear,
     refuse_transforms,
 )
@@ -59,7 +58,7 @@ from lightning_mmix.watch.functions import (
 )
 from lightning_mmix.watch.notes import NOTHING, Note
 from lightning_mmix.watch.places import is_measuring
-from lightning_mmix.watch.watched import Watched, let_go_of, plain, watched_in
+from lightning_mmix.watch.watched import Watched, let_go_of, outside_graph, plain, watched_in
 
 
 def _scales(func: Any) -> Any:

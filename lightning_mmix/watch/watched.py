@@ -1,7 +1,8 @@
 """The watched tensor: it knows from which entries of the batch it was computed."""
 
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from inspect import signature
 from typing import Any
 
 import torch
@@ -12,6 +13,10 @@ from lightning_mmix.watch.functions import Function, is_in_place, may_move_rows
 from lightning_mmix.watch.notes import METRIC, Notes
 from lightning_mmix.watch.places import is_in_network
 
+_OUTSIDE_GRAPH = (
+    "the loss of a mixed target runs outside the graph; compile the network rather than the whole "
+    "module, or leave fullgraph=True out"
+)
 _OF_ORDINARY = (Tensor.__deepcopy__, Tensor.__format__)  # of a subclass they refuse
 
 
@@ -93,7 +98,14 @@ def plain(tree: Any) -> Any:
     return {key: plain(tree[key]) for key in tree} if isinstance(tree, dict) else tree
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # nothing is watched in a graph
+def outside_graph(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Keep a function out of graphs; fullgraph=True raises with the reason, from torch 2.8 on."""
+    reason = "reason" in signature(torch.compiler.disable).parameters
+    disable: Any = torch.compiler.disable  # which has no types
+    return disable(function, **{"reason": _OUTSIDE_GRAPH} if reason else {})  # type: ignore[no-any-return]
+
+
+@outside_graph  # nothing is watched in one
 def _run(func: Function, args: Any, kwargs: Any) -> Any:
     found = watched_in(args, kwargs)
     with torch._C.DisableTorchFunctionSubclass():

@@ -12,7 +12,7 @@ from torch import nn
 from torch._dynamo.utils import counters
 from torch._inductor import metrics
 
-from lightning_mmix import ManifoldMixup, mixing
+from lightning_mmix import ManifoldMixup, Mixer, mixing
 from lightning_mmix.core.plan import Recipe, draw
 from lightning_mmix.pairing.gates import Gates
 
@@ -212,6 +212,24 @@ def test_a_whole_module_in_one_graph_is_refused():
     with pytest.raises(torch._dynamo.exc.Unsupported, match=message):
         fit(module, ManifoldMixup(layers=["net.0"], stop=1.0))
     assert not any(m._forward_hooks for m in module.modules())
+
+
+@pytest.mark.skipif(
+    "reason" not in signature(torch.compiler.disable).parameters,
+    reason="torch 2.7 names the function alone",
+)
+def test_a_loss_in_one_graph_is_refused_in_watched_steps_too():
+    def loss_of(model, batch):
+        each = F.cross_entropy(model(batch["x"]), batch["label"], reduction="none")
+        return (each * batch["weight"]).mean()
+
+    model, (x, y) = Deep().net, batches()[0]
+    mixer = Mixer(model, layers=["0"], target=["label", "weight"])
+    whole = torch.compile(loss_of, backend="eager", fullgraph=True)
+    for _ in range(3):  # of which the first two are watched
+        refused = pytest.raises(torch._dynamo.exc.Unsupported, match="runs outside the graph")
+        with refused, mixer({"x": x, "label": y, "weight": torch.rand(6)}) as batch:
+            whole(model, batch)
 
 
 @pytest.mark.slow
