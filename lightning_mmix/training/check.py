@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lightning_mmix.batches.roles import find_targets, recognised_input
+from lightning_mmix.core.layers import unwrapped
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import places
 from lightning_mmix.cuts.snapshot import untouched
@@ -111,6 +112,7 @@ def check(
     Raises:
         ValueError: If no target or no layer is found, the batch has fewer than two samples, the
             Trainer has several processes, or the module optimises by hand.
+        TypeError: If it is no LightningModule.
 
     Example:
         >>> from lightning_mmix import ManifoldMixupClassifier
@@ -119,6 +121,11 @@ def check(
         >>> check(ManifoldMixupClassifier(torch.nn.Linear(4, 3), num_classes=3), data).is_exact
         True
     """
+    if not isinstance(unwrapped(module), LightningModule):
+        raise TypeError(
+            f"check needs a LightningModule, but got {type(module).__name__}; in a loop of your "
+            "own hold the loss against mixed_loss(criterion, prediction, target, mixer.plan)"
+        )
     trainer = trainer or Trainer(devices=1, max_epochs=1, logger=False, enable_checkpointing=False)
     if trainer.world_size > 1:
         raise ValueError("a check runs in one process, but the Trainer has several: devices=1")

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from lightning_mmix import MixPlan
+from lightning_mmix import MixPlan, check
 from lightning_mmix.pairing.gates import Gates
 from lightning_mmix.proof.naive import Trial
 from refusals.table import ORDER, X, Y, row
@@ -14,6 +14,16 @@ def held(step):
     model = nn.Sequential(nn.Linear(4, 5))
     plan = MixPlan("0", torch.tensor(0.75), ORDER)
     Trial(lambda batch: step(model, batch), Gates(model, ["0"]), plan, (X, Y)).paired()
+
+
+@row(
+    "check needs a LightningModule, but got Linear; in a loop of your own hold the loss against "
+    "mixed_loss(criterion, prediction, target, mixer.plan)",
+    "does so",
+    TypeError,
+)
+def a_module_of_a_loop_is_checked():
+    check(nn.Linear(4, 5), [(X, Y)])
 
 
 @row("the training step returned no loss", "returns it", TypeError)

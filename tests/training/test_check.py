@@ -30,6 +30,10 @@ def test_a_step_that_is_mixed_exactly_is_proven_at_every_layer(float64):
     assert found.summary.startswith("target: 1; input: 0. The training step ran 6 times: at each")
 
 
+def test_a_compiled_module_is_proven_as_what_it_is():
+    assert checked(torch.compile(Net(), backend="eager")).is_exact
+
+
 def test_it_is_shown_as_a_table_and_what_was_found():
     text = str(checked(Steps(takes_values)))
     assert text.startswith("target: 1; input: 0. The training step ran 6 times")
