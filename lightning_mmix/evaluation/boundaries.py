@@ -11,7 +11,13 @@ from lightning_mmix.core.layers import INPUT, select
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import describe
 from lightning_mmix.engine.loop import mixing
-from lightning_mmix.evaluation.predictions import Predictor, device_of, evaluating, predictor_of
+from lightning_mmix.evaluation.predictions import (
+    Predictor,
+    device_of,
+    evaluating,
+    naming_predictor,
+    predictor_of,
+)
 from lightning_mmix.metrics.samples import Form, counted, log_probabilities, samples
 from lightning_mmix.pairing.gates import Gates
 
@@ -73,10 +79,11 @@ def interpolate_between(
     if steps < 2:
         raise ValueError(f"expected steps ≥ 2, but got {steps}")
     predictor = predictor_of(model)
-    network, target = predictor.model, predictor.target(batch)
+    with naming_predictor(model):
+        network, target = predictor.model, predictor.target(batch)
+        x = predictor.input(batch) if layer == INPUT else None
     taken = predictor.form, predictor.ignore_index
     partner, pairs = _paired(target, predictor.ignore_index)
-    x = predictor.input(batch) if layer == INPUT else None
     lams, rows = torch.linspace(0, 1, steps), []
     gates = Gates(network, [] if layer == INPUT else select(network, [layer]))
     try:

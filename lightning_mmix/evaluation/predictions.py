@@ -1,5 +1,6 @@
 """Predictions: what any module makes of a batch, found as the callback finds input and target."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import islice
@@ -61,6 +62,8 @@ class Predictor:
         output: Path | None = None,
         ignore_index: int | None = None,
     ) -> None:
+        if not isinstance(model, nn.Module):
+            raise TypeError(f"expected a torch.nn.Module as model, but got {type(model).__name__}")
         self.model = model
         self.form = form
         self.ignore_index = ignore_index
@@ -193,6 +196,18 @@ def predictor_of(model: nn.Module | Predictor, ignore_index: int | None = None) 
             f"beside it; give Predictor(model, ignore_index={ignore_index})"
         )
     return model
+
+
+@contextmanager
+def naming_predictor(model: nn.Module | Predictor) -> Iterator[None]:
+    """Where it is to be said where a batch of a model holds what, say that a Predictor takes it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        told = re.sub(r"\w+=<key, index or path>$", r"Predictor(model, \g<0>)", str(error))
+        if isinstance(model, Predictor) or told == str(error):
+            raise
+        raise type(error)(told) from None
 
 
 @contextmanager

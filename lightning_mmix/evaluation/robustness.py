@@ -12,10 +12,17 @@ from torch import Tensor, nn
 
 from lightning_mmix.batches.loaders import num_unrepeated
 from lightning_mmix.core.trees import mapped
+from lightning_mmix.evaluation.arguments import expect
 from lightning_mmix.evaluation.columns import Columns
 from lightning_mmix.evaluation.condition import Condition, Units
 from lightning_mmix.evaluation.distortions import Rotation, Shear, Zoom
-from lightning_mmix.evaluation.predictions import Predictor, evaluating, on_device_of, predictor_of
+from lightning_mmix.evaluation.predictions import (
+    Predictor,
+    evaluating,
+    naming_predictor,
+    on_device_of,
+    predictor_of,
+)
 from lightning_mmix.evaluation.standard import Clean
 
 
@@ -83,7 +90,7 @@ class Evaluation:
         seed: int = 0,
     ) -> None:
         self.predictor = predictor
-        self.conditions = list(conditions)
+        self.conditions = _listed(conditions)
         self.units = units or Units()
         self.seed = seed
         self._columns = Columns()
@@ -182,11 +189,18 @@ def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but thr
     is_shown = progress and _rank() == 0  # rich 13 ends a bar that is not with an empty line
     batches = track(loader, "evaluating", transient=True) if is_shown else loader
     # a DataLoader draws from the global generator whenever it begins
-    with evaluating(predictor.model), torch.random.fork_rng([]):
+    with evaluating(predictor.model), torch.random.fork_rng([]), naming_predictor(model):
         for batch_idx, batch in enumerate(batches):
             count = num_unrepeated(loader, batch_idx, len(predictor.target(batch)))
             evaluation.update(on_device_of(predictor.model, batch), batch_idx, count)
     return evaluation.rows()
+
+
+def _listed(conditions: Any) -> list[Condition]:
+    listed: list[Any] = list(conditions) if isinstance(conditions, Iterable) else [None]
+    are_conditions = all(isinstance(each, Condition) for each in listed)
+    expect(are_conditions, "a list of conditions, as [Clean()]", conditions)
+    return listed
 
 
 def _row(condition: Condition, scores: dict[str, Tensor]) -> Row:

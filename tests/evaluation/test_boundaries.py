@@ -44,6 +44,15 @@ def test_the_states_are_mixed_as_by_hand(layer):
         torch.testing.assert_close(values, expected)
 
 
+def test_an_input_that_is_not_recognised_is_told_by_a_predictor():
+    batch = {"pic": X, "label": Y}
+    with pytest.raises(
+        ValueError, match=r"say where: Predictor\(model, input=<key, index or path>"
+    ):
+        interpolate_between(network(), batch)
+    interpolate_between(Predictor(network(), input="pic"), batch)
+
+
 @each
 def test_the_ends_are_the_networks_own_confidences(layer):
     found, probs = interpolate_between(network(), (X, Y), layer), network().eval()(X).softmax(1)

@@ -54,6 +54,20 @@ def scores(row):
     return [row.samples, row.accuracy, row.nll, row.brier, row.ece, row.smece, row.gap]
 
 
+@pytest.mark.parametrize("conditions", [Clean(), Clean, [Clean], "clean", None])
+def test_conditions_are_a_list_of_them(conditions):
+    with pytest.raises(ValueError, match=r"expected a list of conditions, as \[Clean\(\)\]"):
+        rows(network(), conditions)
+    assert len(rows(network(), iter([Clean()]))) == 1
+
+
+def test_of_a_predictor_its_own_argument_is_named():
+    batch = {"pic": X, "label": Y}
+    with pytest.raises(ValueError, match=r"; say where: input=<key, index or path>$"):
+        rows(Predictor(network()), [FGSM(0.1)], [batch])
+    assert len(rows(Predictor(network(), input="pic"), [FGSM(0.1)], [batch])) == 1
+
+
 def test_a_clean_row_is_the_tally_of_the_predictions():
     model, tally = network(), Tally()
     tally.update(model(X), Y)

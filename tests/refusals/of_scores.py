@@ -372,6 +372,25 @@ def features_are_taken_for_class_scores():
     evaluated(Clean(), (torch.eye(20)[10 + Y], Y))
 
 
+@row("expected a list of conditions, as [Clean()], but got Clean()", "lists it")
+def a_condition_is_not_in_a_list():
+    evaluate(Net(), [(X, Y)], Clean(), progress=False)
+
+
+@row("expected a torch.nn.Module as model, but got dict", "evaluates one at a time", TypeError)
+def several_networks_are_evaluated_at_once():
+    evaluate({"a": Net()}, [(X, Y)], [Clean()], progress=False)
+
+
+@row(
+    "there is no recognisable input in the batch, dict(pic: float32 (6, 4), label: int64 (6,)); "
+    "say where: Predictor(model, input=<key, index or path>)",
+    "makes a Predictor",
+)
+def an_input_that_is_attacked_is_not_recognised():
+    evaluated(FGSM(0.1), {"pic": X, "label": Y}, Net())
+
+
 @row(
     "the forward pass of Linear makes no predictions of the batch, tuple(0: float32 (6, 4), 1: "
     "int64 (6,)) (RuntimeError: mat1 and mat2 shapes cannot be multiplied (6x4 and 3x5))",
