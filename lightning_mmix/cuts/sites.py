@@ -1,6 +1,7 @@
 """Sites: the layers of a network as places to mix, and the choice among those that are cuts."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
@@ -116,6 +117,22 @@ def not_first(shape: Sequence[int], size: int) -> Why:
     return Why(
         f"{NOT_FIRST}: {tuple(shape)} of {size} samples", _TURN if shape[1:2] == (size,) else ""
     )
+
+
+def unequal_rows(sites: Mapping[str, Site]) -> str:
+    """How many rows input and target have, where none that runs has as many as the target.
+
+    Args:
+        sites: The input and all layers, by name.
+
+    Returns:
+        In words; empty if some layer has as many, or another dimension of the input is as long.
+    """
+    first, ran = sites[INPUT], [site for site in sites.values() if site.depth is not None]
+    if first.advice or not all(site.reason.startswith(NOT_FIRST) for site in ran):
+        return ""
+    rows, *_, size = re.findall(r"\d+", first.reason)
+    return f"the input has {rows} rows, and the target {size}"
 
 
 def by_entry(entry: str, tensor: Tensor) -> Why:

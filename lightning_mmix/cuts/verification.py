@@ -21,6 +21,7 @@ from lightning_mmix.cuts.sites import (
     choose,
     nearest_cuts,
     neighbours,
+    unequal_rows,
 )
 
 _OF_TARGET = "depends on the target"
@@ -214,6 +215,8 @@ def verified(probe: Probe, names: Collection[str]) -> dict[str, Site]:
 def _no_cut(site: Site, sites: Mapping[str, Site]) -> ValueError:
     is_dead_end = site.reason.startswith(_OF_TARGET) and not neighbours(sites, site.name)
     advice = _advice(site.reason) if is_dead_end else site.advice
+    if unequal := unequal_rows(sites):
+        return ValueError(f"layer {site.name!r} can't be mixed: {unequal}; {_ADVICE[NOT_FIRST]}")
     clauses = filter(None, [advice, nearest_cuts(sites, site.name), site.untested])
     return ValueError(f"layer {site.name!r} {site.reason}, so {site.outcome}; {'; '.join(clauses)}")
 
@@ -223,6 +226,8 @@ def _why_no_layer(sites: Mapping[str, Site]) -> str:
     first = sites[INPUT]
     if first.advice and first.reason.startswith(NOT_FIRST):
         return f"to mix, since the input {first.reason}; {TURN_BATCH}"
+    if unequal := unequal_rows(sites):
+        return f"to mix, since {unequal}; {_ADVICE[NOT_FIRST]}"
     # what ends with the network would not be taken
     inner = [site for site in sites.values() if site.name != INPUT and (site.depth or 0) < 1]
     shared = {site.reason.partition(":")[0] for site in inner if site.depth is not None}

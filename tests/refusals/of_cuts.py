@@ -216,6 +216,25 @@ def the_input_has_time_first():
 
 
 @row(
+    "layer 'net.0' can't be mixed: the input has 6 rows, and the target 5; has the target a row "
+    "for each sample? Boxes, and sequences laid end to end, are to be padded to (B, ...)",
+    "looks for the row that is missing",
+)
+def the_target_lacks_a_row():
+    chosen(Net(), (X, Y[:5]), layers=["net.0"])
+
+
+@row(
+    'layers="auto" found no layer to mix, since the input has 6 rows, and the target 5; has the '
+    "target a row for each sample? Boxes, and sequences laid end to end, are to be padded to "
+    "(B, ...)",
+    "looks for the row that is missing",
+)
+def the_target_lacks_a_row_for_any_layer():
+    chosen(Net(), (X, Y[:5]))
+
+
+@row(
     "it can't be told if all of the signal passes through 'a' (does forward use detach() or "
     "no_grad?); name another layer, or hide this warning by verify=False",
     "looks for detach() and no_grad in forward",
