@@ -23,14 +23,15 @@ class Mixer(Engine):
     Each batch is mixed within a context: run the network there, and take the loss and its gradient;
     outside, as where it is evaluated, nothing is mixed, and no layer has a hook of ours. The
     eligible layers are chosen and tested on the first batch; :meth:`remove`, or the end of the
-    mixer's ``with`` block, ends it all. Of several processes each has a mixer, and begins its first
-    batch when the others do.
+    mixer's ``with`` block, ends it all. Of several processes each has a mixer, and all processes
+    must begin their first batch together.
 
     Every draw is a function of the seed, the epoch, the position of the batch within it, and the
     process alone; the global random number generators are left alone. With the same arguments and
     seed it draws what :class:`lightning_mmix.ManifoldMixup` draws. ``state_dict`` holds what a
-    checkpoint needs to go on, also amid an epoch; ``fabric.save`` takes the mixer itself. The loop
-    has to begin with the batch that comes next.
+    checkpoint needs to go on, also in the middle of an epoch; ``fabric.save`` takes the mixer
+    itself. The loop has to begin with the batch that comes next. A mixer that is copied or pickled
+    takes its model along; with the model, ``copy.deepcopy((model, mixer))``, it stays that model's.
 
     Args:
         model: The module that the loop calls, also compiled, or wrapped for several processes.
@@ -43,9 +44,9 @@ class Mixer(Engine):
         prob: The probability that a batch is mixed at all, or such a mapping. With 0.5 the expected
             loss is the mean of the plain and the mixed one, which RegMixup (Pinto et al., 2022)
             computes in two passes.
-        stop: The share of the training after which nothing is mixed. None is half of it where
-            :meth:`set_epoch` tells of how many epochs, and neither ``settle`` nor a mapping says
-            when; else all of it is mixed.
+        stop: The share of the training after which nothing is mixed. None is 0.5 if
+            :meth:`set_epoch` is told ``of``, and neither ``settle`` nor a mapping is given;
+            otherwise 1.
         settle: A share of the training: in the last such part a batch is mixed only while the
             network is over-confident, as :meth:`set_gap` says. A ``stop`` in it ends all mixing.
         kind: ``"mixup"`` interpolates, ``"cutmix"`` pastes a box of the partner's (Yun et al.,
@@ -55,8 +56,8 @@ class Mixer(Engine):
         target: Where the batch holds the target, or targets: a key, an index or a dotted path
             such as ``"1.labels"``. None looks by itself.
         input: Where the batch holds its input, if ``"input"`` is among the layers.
-        union: Where it holds masks or lengths that become the union of the sample's and its
-            partner's.
+        union: Keys of masks or lengths: for the step a position counts if it counts in the sample
+            or in its partner.
         seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
         verify: Whether to test on the first batch that all of the signal passes through the named
             layers; ``"auto"`` always does.
@@ -113,7 +114,8 @@ class Mixer(Engine):
     def __call__(self, batch: Any, target: Any = None) -> AbstractContextManager[Any]:
         """Mix a batch until the context ends: ``with mixer(x, y) as y`` or ``with mixer(batch)``.
 
-        The very tensors change, and are given back at the end, so move them to their device first.
+        The tensors that you pass are changed in place, and restored at the end. Move them to the
+        device before.
 
         Args:
             batch: The input, or what the data loader yields.
@@ -125,9 +127,10 @@ class Mixer(Engine):
             where nothing is mixed.
 
         Raises:
-            ValueError: If the batch holds no target, a layer can't be mixed, the context of another
-                batch has not ended, no loss was taken of what this one yields, or ``alpha`` or
-                ``prob`` needs an epoch that was not set.
+            ValueError: If the batch holds no target, or one is given here and a place for it to the
+                mixer, a layer can't be mixed, the context of another batch has not ended, no loss
+                was taken of what this one yields, or ``alpha`` or ``prob`` needs an epoch that was
+                not set.
         """
         return _Batch(self, batch, target)
 

@@ -174,6 +174,7 @@ def evaluate(  # noqa: PLR0913 - each is one decision of the user's, all but thr
 
     Raises:
         ValueError: If a batch gets no predictions, or its inputs fit no range or condition.
+        TypeError: If the model is no module.
 
     Example:
         >>> from lightning_mmix.evaluation import FGSM, Clean, evaluate

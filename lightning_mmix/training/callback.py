@@ -58,8 +58,8 @@ class ManifoldMixup(Settling):
         target: Where the batch holds the target, or targets: a key, an index or a dotted path
             such as ``"1.labels"``. None looks by itself.
         input: Where the batch holds its input, if ``"input"`` is among the layers.
-        union: Where it holds masks or lengths that become the union of the sample's and its
-            partner's, for sequences of which one is longer.
+        union: Keys of masks or lengths: for the step a position counts if it counts in the sample
+            or in its partner.
         seed: Of all draws, in [0, 2⁶⁴). None takes that of ``seed_everything``, else 0.
         verify: Whether to test on the first batch that all of the signal passes through the
             named layers; ``"auto"`` always does.
