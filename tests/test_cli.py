@@ -58,12 +58,12 @@ TRAINER = {
 }
 
 
-def configured(tmp_path, model, callbacks=()):
+def configured(tmp_path, model, callbacks=(), **trainer):
     config = {
         "seed_everything": 4,
         "model": model,
         "data": {"class_path": "test_cli.Data"},
-        "trainer": {**TRAINER, "callbacks": [*callbacks]},
+        "trainer": {**TRAINER, "callbacks": [*callbacks], **trainer},
     }
     (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
     return ["--config", str(tmp_path / "config.yaml")]
@@ -385,3 +385,59 @@ def test_the_digits_are_proven_at_all_their_layers(capsys, tmp_path, monkeypatch
     proven = {row[0]: row[-1] for row in rows if row[:1] and row[0].startswith("net.")}
     assert proven == dict.fromkeys(["net.layer1", "net.layer2", "net.layer3"], "yes")
     assert list(tmp_path.iterdir()) == []
+
+
+FITS = {"class_path": "fitting.Net"}
+
+
+def csv(**where):
+    return {"class_path": "lightning.pytorch.loggers.CSVLogger", "init_args": where}
+
+
+def test_a_fit_without_a_logger_leaves_the_own_config_and_nothing_beside(tmp_path):
+    args = configured(tmp_path, FITS, [CALLBACK])
+    before = (tmp_path / "config.yaml").read_text()
+    cli.main(["fit", *args])
+    assert (tmp_path / "config.yaml").read_text() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
+
+
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
+def test_a_logger_without_folders_of_its_own_gets_no_config_into_the_current_one(tmp_path):
+    logger = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": ".", "name": "", "version": ""},
+    }
+    args = configured(tmp_path, FITS, [CALLBACK], logger=logger)
+    before = (tmp_path / "config.yaml").read_text()
+    cli.main(["fit", *args])
+    assert (tmp_path / "config.yaml").read_text() == before
+    assert not list(tmp_path.glob("config-*"))
+
+
+@pytest.mark.filterwarnings("ignore:Experiment logs directory")
+def test_each_fit_saves_its_config_in_the_folder_of_its_logger_and_never_over_another(tmp_path):
+    logger = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": "logs", "version": "mine"},
+    }
+    args = configured(tmp_path, FITS, [CALLBACK], logger=logger)
+    cli.main(["fit", *args])
+    folder = tmp_path / "logs" / "lightning_logs" / "mine"
+    saved = (folder / "config.yaml").read_text()
+    cli.main(["fit", *args, "--trainer.max_epochs=1"])
+    assert (folder / "config.yaml").read_text() == saved
+    assert yaml.safe_load((folder / "config-v1.yaml").read_text())["trainer"]["max_epochs"] == 1
+
+
+@pytest.mark.parametrize("command", ["fit", "check", "layers"])
+def test_the_config_that_a_fit_saved_goes_into_every_command(tmp_path, capsys, command):
+    logger = {
+        "class_path": "lightning.pytorch.loggers.CSVLogger",
+        "init_args": {"save_dir": "logs"},
+    }
+    cli.main(["fit", *configured(tmp_path, FITS, [CALLBACK], logger=logger)])
+    saved = tmp_path / "logs" / "lightning_logs" / "version_0" / "config.yaml"
+    assert "ckpt_path" in yaml.safe_load(saved.read_text())
+    cli.main([command, "--config", str(saved)])
+    assert command == "fit" or "net.0" in capsys.readouterr().out

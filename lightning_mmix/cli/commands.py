@@ -5,6 +5,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TextIO
 
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
@@ -15,6 +16,7 @@ from rich.console import Console
 from typing_extensions import override
 
 from lightning_mmix.batches.roles import find_targets
+from lightning_mmix.cli.saving import ConfigKeeper
 from lightning_mmix.compare.runs.parser import OPTIONS, RaisingCLI
 from lightning_mmix.cuts.tables import cut_table
 from lightning_mmix.engine.choice import choose_layers, survey
@@ -28,9 +30,18 @@ _LOOKING = ("layers", "check")  # which print a table, and nothing else
 
 
 class MixupTrainer(Trainer):
-    """A Trainer that can also list the layers of a module, and check its training step."""
+    """A Trainer that can also list the layers of a module, and check its training step.
 
-    def layers(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+    Both also take what a fit alone needs, since the config that a fit saved holds it.
+    """
+
+    def layers(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,  # noqa: ARG002
+        weights_only: bool | None = None,  # noqa: ARG002
+    ) -> None:
         """List the layers that can be mixed, and of the others why not."""
         # what the module brings itself, if it is a mixin
         bring = getattr(model, "configure_mixup", ManifoldMixup)
@@ -42,7 +53,13 @@ class MixupTrainer(Trainer):
         if settings.layers != "auto":  # those that are named have to be found, and to be cuts
             choose_layers(host, model, batch, find_targets(batch, settings.target), settings)
 
-    def check(self, model: LightningModule, datamodule: LightningDataModule | None = None) -> None:
+    def check(
+        self,
+        model: LightningModule,
+        datamodule: LightningDataModule | None = None,
+        ckpt_path: str | Path | None = None,  # noqa: ARG002
+        weights_only: bool | None = None,  # noqa: ARG002
+    ) -> None:
         """Prove on one batch that the training step is mixed exactly; it runs several times."""
         try:
             checked = check(model, datamodule, trainer=self)
@@ -87,7 +104,12 @@ def run(args: Sequence[str], *, shows: bool = False) -> None:
     command, is_silent = args[0], args[0] in _LOOKING
     given = [arg for arg in args if arg != "--traceback"]
     with told(f"lightning-mmix {command}", OPTIONS, shows=shows), _notes(is_silent=is_silent):
-        MixupCLI(LightningModule, save_config_kwargs={"overwrite": True}, args=given)
+        MixupCLI(
+            LightningModule,
+            save_config_callback=ConfigKeeper,
+            save_config_kwargs={"save_to_log_dir": False},
+            args=given,
+        )
 
 
 @contextmanager
