@@ -20,6 +20,7 @@ from typing_extensions import override
 from lightning_mmix.compare.instructions import Instructions
 from lightning_mmix.compare.measurement import measure
 from lightning_mmix.compare.runs.machine import machine
+from lightning_mmix.compare.runs.outputs import CheckpointKeeper, keep_logs
 from lightning_mmix.compare.runs.parser import OPTIONS, RaisingCLI
 from lightning_mmix.compare.runs.task import RESULT, SHARE, TASK, Task, Way, read_json, write_json
 from lightning_mmix.core.layers import INPUT
@@ -88,12 +89,17 @@ class RunCLI(RaisingCLI):
         parameters = set(inspect.signature(Trainer.fit).parameters)
         parser.add_method_arguments(Trainer, "fit", skip=parameters - self._FIT)
 
+    @override
+    def before_instantiate_classes(self) -> None:
+        if folder := self.config.trainer.default_root_dir:
+            keep_logs(self.config.trainer, str(folder))
+
     def trained_and_measured(self, task: Task, folder: Path | None = None) -> dict[str, Any]:
         """What :func:`~.measurement.measure` finds, what was logged, and how long it took.
 
         Args:
             task: What is to be done.
-            folder: Where it is told how much of the training is done.
+            folder: Where it is told how much of the training is done, and checkpoints are saved.
         """
         trainer, model, data = self.trainer, self.model, getattr(self, "datamodule", None)
         mixup = mixup_of(trainer, model, task)
@@ -101,7 +107,7 @@ class RunCLI(RaisingCLI):
         if trainer.progress_bar_callback is not None:
             trainer.progress_bar_callback.disable()  # nobody looks at it
         if folder is not None:
-            trainer.callbacks.append(_Telling(folder / SHARE))  # type: ignore[attr-defined]
+            _add_own_callbacks(trainer, folder)
         stage_of(model, data)  # that there is something to measure on, before it is trained
         own, history = trainer.loggers, History()
         trainer.loggers = [*own, history]
@@ -155,6 +161,11 @@ def instructions_of(task: Task, mixup: ManifoldMixup) -> Instructions:
     known = {"target": first, "input": mixup.settings.input}
     paths = {name: known[name] if told.get(name) is None else told[name] for name in known}
     return Instructions(**{**told, **paths})
+
+
+def _add_own_callbacks(trainer: Trainer, folder: Path) -> None:
+    keeper, telling = CheckpointKeeper(folder / "checkpoints"), _Telling(folder / SHARE)
+    trainer.callbacks = [keeper, *trainer.callbacks, telling]  # type: ignore[attr-defined]
 
 
 class _Telling(Callback):
