@@ -243,7 +243,7 @@ def test_a_step_that_is_mixed_exactly_is_proven_from_a_config(
     args = configured(tmp_path, {"class_path": model}, callbacks)
     cli.main(["check", *args])
     out = capsys.readouterr().out
-    assert "target: 1; input: 0. The training step ran" in out
+    assert "target: batch[1]; input: batch[0]. The training step ran" in out
     assert all(line.split()[-1] == "yes" for line in out.splitlines() if "net.0" in line)
     assert [path.name for path in tmp_path.iterdir()] == ["config.yaml"]
 

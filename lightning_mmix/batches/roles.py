@@ -1,6 +1,6 @@
 """Where a batch holds its target and its input."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from itertools import islice
 from typing import Any
@@ -126,6 +126,19 @@ def find_mixable_input(batch: Any, path: Path | None = None) -> Tensor:
         f"expected a floating-point input to mix, but got {describe(value)}; "
         "mix the layer that embeds it instead"
     )
+
+
+def written(places: Iterable[str]) -> str:
+    """Places in a batch, as a reader knows them: an index in brackets, a key or path as it is.
+
+    Args:
+        places: Dotted paths.
+
+    Example:
+        >>> written(["1", "labels", "1.labels"])
+        'batch[1], labels, 1.labels'
+    """
+    return ", ".join(f"batch[{place}]" if place.isdecimal() else place for place in places)
 
 
 def is_box_table(target: Tensor, size: int) -> bool:

@@ -38,7 +38,7 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
         input                 25%
         net.layer1            75%
     """
-    title = f"Manifold Mixup, alpha = {recipe.alpha:g}"
+    title = f"Manifold Mixup, alpha = {recipe.alpha:g}{_kinds(recipe)}"
     table = _table(title=title, caption=found or None, min_width=max(len(title), len(found)))
     table.add_column("layer")
     for name in (*(("hidden state", "depth") if sites else ()), "of steps"):
@@ -111,6 +111,16 @@ def _table(**kwargs: Any) -> Table:
 def _share(recipe: Recipe, names: Sequence[str]) -> str:
     weights = sum(recipe.weights[name] for name in names)
     return f"{recipe.prob * weights / sum(recipe.weights.values()):.0%}"
+
+
+def _kinds(recipe: Recipe) -> str:
+    """The kinds of mixing, unless interpolation is the only one."""
+    total = sum(recipe.kinds.values())
+    shares = {kind: weight / total for kind, weight in recipe.kinds.items() if weight > 0}
+    if len(shares) > 1:
+        return f", kind = {', '.join(f'{kind} {share:.0%}' for kind, share in shares.items())}"
+    (only,) = shares
+    return "" if only == "mixup" else f", kind = {only}"
 
 
 @dataclass(frozen=True)

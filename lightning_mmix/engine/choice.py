@@ -8,7 +8,12 @@ from typing import Any
 from torch import Tensor, nn
 from torchmetrics import Metric, MetricCollection
 
-from lightning_mmix.batches.roles import find_mixable_input, find_targets, recognised_input
+from lightning_mmix.batches.roles import (
+    find_mixable_input,
+    find_targets,
+    recognised_input,
+    written,
+)
 from lightning_mmix.core.layers import INPUT, Layers, examples, named_layers, select
 from lightning_mmix.core.trees import Path, are_alike, places, siblings
 from lightning_mmix.cuts.calls import NoForwardError
@@ -162,9 +167,9 @@ def judge_input(host: Host, batch: Any, targets: Sequence[Tensor], path: Path | 
 
 def found_in(choice: Choice, batch: Any, targets: Sequence[Tensor], path: Path | None) -> str:
     """Where the target and the input of a batch were found, in a line."""
-    found = f"target: {', '.join(places(batch, targets)) or 'within an object'}"
+    found = f"target: {written(places(batch, targets)) or 'within an object'}"
     if inputs := recognised_input(batch, path):
-        found += f"; input: {', '.join(places(batch, inputs))}"
+        found += f"; input: {written(places(batch, inputs))}"
     elif choice.asked == "auto":
         found += "; no input was recognised, so it is left out: input=<key, index or path>"
     return found

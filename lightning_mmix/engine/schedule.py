@@ -102,6 +102,8 @@ class Schedule:
         """In words, until when batches are mixed; empty where the user said to the end."""
         if done is None or not self.needs_length:
             return "mixed throughout" if self.stop is None else ""
+        if done >= self._stop:
+            return f"nothing is mixed any more, after {self._stop:.0%} of the training"
         until = f"until {self._stop:.0%} of the training" if self._stop < 1 else "to the end"
         if self.settle > 0:
             until += f", from {1 - self.settle:.0%} on only while over-confident"

@@ -10,7 +10,7 @@ from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 from torch import Tensor
 from torch.utils.data import DataLoader
 
-from lightning_mmix.batches.roles import find_targets, recognised_input
+from lightning_mmix.batches.roles import find_targets, recognised_input, written
 from lightning_mmix.core.layers import unwrapped
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import places
@@ -67,9 +67,9 @@ class Check:
     @property
     def summary(self) -> str:
         """What was found in the batch, and what was done, in a sentence or two."""
-        inputs = ", ".join(self.inputs) or "not recognised (input=<key, index or path> names it)"
+        inputs = written(self.inputs) or "not recognised (input=<key, index or path> names it)"
         return (
-            f"target: {', '.join(self.targets)}; input: {inputs}. The training step ran "
+            f"target: {written(self.targets)}; input: {inputs}. The training step ran "
             f"{3 * len(self.agreements)} times: at each layer mixed, and twice by hand."
         )
 

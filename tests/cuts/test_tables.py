@@ -70,6 +70,16 @@ def test_a_name_gives_up_its_first_parts_where_there_is_no_room():
     )
 
 
+def test_kinds_of_mixing_other_than_interpolation_alone_are_shown():
+    def title(kind):
+        return rendered(layer_table(Recipe(1.0, ["input"], kind=kind), {})).splitlines()[0].strip()
+
+    assert title({"mixup": 2.0, "cutmix": 0.0}) == "Manifold Mixup, alpha = 1"
+    assert title("cutmix") == "Manifold Mixup, alpha = 1, kind = cutmix"
+    both = title({"mixup": 3.0, "cutmix": 1.0})
+    assert both == "Manifold Mixup, alpha = 1, kind = mixup 75%, cutmix 25%"
+
+
 def test_of_many_layers_the_first_and_the_last_are_shown():
     shown = layers([f"layer{i}" for i in range(20)], FOUND).splitlines()
     assert [row.split() for row in shown[3:-1]] == [
@@ -81,7 +91,7 @@ def test_of_many_layers_the_first_and_the_last_are_shown():
 
 
 def test_what_was_found_in_a_batch_stays_on_one_line():
-    found = "target: 1; input: 0; mixed until 50% of the training"
+    found = "target: batch[1]; input: batch[0]; mixed until 50% of the training"
     shown = rendered(layer_table(Recipe(2.0, {"input": 1.0}), {}, found)).splitlines()
     assert (shown[-1], len(shown[1])) == (found, len(found))
 

@@ -36,12 +36,18 @@ def test_a_network_settles_while_it_is_over_confident_alone(done, gap, prob):
     assert Schedule(1.0, 0.5, stop=0.9, settle=0.4).at(0, done, gap) == (1.0, prob)
 
 
-@pytest.mark.parametrize(("done", "prob"), [(0.0, 1), (0.499, 1), (0.5, 0), (None, 1)])
-def test_as_it_comes_the_first_half_is_mixed_if_there_is_one(done, prob):
+HALF = "mixed until 50% of the training"
+OVER = "nothing is mixed any more, after 50% of the training"
+
+
+@pytest.mark.parametrize(
+    ("done", "prob", "told"),
+    [(0.0, 1, HALF), (0.499, 1, HALF), (0.5, 0, OVER), (None, 1, "mixed throughout")],
+)
+def test_as_it_comes_the_first_half_is_mixed_if_there_is_one(done, prob, told):
     schedule = Schedule()
     assert schedule.at(3, done, None) == (1.0, prob)
-    until = "throughout" if done is None else "until 50% of the training"
-    assert schedule.told(done) == f"mixed {until}"
+    assert schedule.told(done) == told
 
 
 @pytest.mark.parametrize(

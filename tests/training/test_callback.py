@@ -343,7 +343,9 @@ def test_the_layers_are_shown_at_the_start_of_a_fit(capsys):
         ["net.1", "(B,", "6)", "44%", "25%"],
         ["net.2", "(B,", "5)", "100%", "25%"],
     ]
-    assert " ".join(table.split()).endswith("target: 1; input: 0; mixed until 50% of the training")
+    assert " ".join(table.split()).endswith(
+        "target: batch[1]; input: batch[0]; mixed until 50% of the training"
+    )
 
 
 def test_the_entries_that_are_target_and_input_are_shown(capsys):

@@ -27,7 +27,9 @@ def test_a_step_that_is_mixed_exactly_is_proven_at_every_layer(float64):
     assert [each.layer for each in found.agreements] == ["input", "net.0"]
     assert all(each.loss_digits > 12 and each.gradient_digits > 12 for each in found.agreements)
     assert found.is_exact
-    assert found.summary.startswith("target: 1; input: 0. The training step ran 6 times: at each")
+    assert found.summary.startswith(
+        "target: batch[1]; input: batch[0]. The training step ran 6 times: at each"
+    )
 
 
 def test_a_compiled_module_is_proven_as_what_it_is():
@@ -36,7 +38,7 @@ def test_a_compiled_module_is_proven_as_what_it_is():
 
 def test_it_is_shown_as_a_table_and_what_was_found():
     text = str(checked(Steps(takes_values)))
-    assert text.startswith("target: 1; input: 0. The training step ran 6 times")
+    assert text.startswith("target: batch[1]; input: batch[0]. The training step ran 6 times")
     rows = [line.split() for line in text.splitlines()]
     assert [row[-1] for row in rows if row[:1] in (["input"], ["net.0"])] == ["no", "no"]
     assert text.count("- a Python value or array was made") == 1  # of both layers
