@@ -2,6 +2,7 @@
 
 import difflib
 from bisect import bisect
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
 from fnmatch import fnmatchcase
 from itertools import accumulate
@@ -160,7 +161,8 @@ def _matches(pattern: str, modules: Mapping[str, nn.Module]) -> list[str]:
     if not found:
         is_glob = any(mark in pattern for mark in "*?[")
         problem = "no layer matches" if is_glob else "there is no layer"
-        raise ValueError(f"{problem} {pattern!r}; did you mean {_nearest(pattern, modules)}?")
+        near = (_nearest_stages(pattern, modules) if is_glob else "") or _nearest(pattern, modules)
+        raise ValueError(f"{problem} {pattern!r}; did you mean {near}?")
     return found
 
 
@@ -184,8 +186,27 @@ def _refuse_container(name: str, modules: Mapping[str, nn.Module]) -> None:
 def _nearest(pattern: str, modules: Mapping[str, nn.Module]) -> str:
     names = [INPUT, *(name for name in modules if takes_hooks(modules[name]))]
     close = difflib.get_close_matches(pattern, names, n=len(names), cutoff=0.4) or names
-    # stable: of equally many parts first
-    return _listed(sorted(close, key=lambda name: name.count(".") != pattern.count(".")))
+    return _listed(_by_parts(close, pattern))
+
+
+def _by_parts(names: list[str], pattern: str) -> list[str]:
+    """In the same order, but those of as many parts first."""
+    return sorted(names, key=lambda name: name.count(".") != pattern.count("."))
+
+
+def _nearest_stages(pattern: str, modules: Mapping[str, nn.Module]) -> str:
+    """What a glob that matches nothing may mean: names much like it, or else numbered layers."""
+    stems = Counter(
+        f"{name.rstrip('0123456789')}*"
+        for name in modules
+        if name[-1].isdecimal() and takes_hooks(modules[name])
+    )
+    rows = [stem for stem, count in stems.items() if count > 1]
+    names = [*rows, *modules]
+    close = difflib.get_close_matches(pattern, names, n=len(names), cutoff=0.75)
+    outermost = min((row.count(".") for row in rows), default=0)
+    near = [*_by_parts(close, pattern), *(row for row in rows if row.count(".") == outermost)]
+    return _listed(list(dict.fromkeys(near)))
 
 
 def _listed(names: Iterator[str] | list[str]) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from lightning_mmix.core.checks import refuse_unknown, refuse_weights
+from lightning_mmix.core.checks import refuse_unknown, refuse_weights, shown
 from lightning_mmix.core.layers import Named, Shares, weighed
 from lightning_mmix.core.paste import Region, Space, region
 
@@ -106,6 +106,7 @@ class Recipe:
 
     Raises:
         ValueError: If one of them is out of range or unknown, or own labels meet CutMix.
+        TypeError: If ``kind`` is a list, without weights.
 
     Example:
         >>> Recipe(2.0, ["input", "net.layer1"], prob=0.5).weights
@@ -123,6 +124,11 @@ class Recipe:
             raise ValueError(f"expected a finite alpha ≥ 0, but got {self.alpha}")
         if not 0 <= self.prob <= 1:
             raise ValueError(f"expected prob in [0, 1], but got {self.prob}")
+        if not isinstance(self.kind, str | Mapping):
+            raise TypeError(
+                f"expected one kind, or kind={{'mixup': 1, 'cutmix': 1}} with the weight of each, "
+                f"but got {shown(self.kind)}"
+            )
         for name in self.kinds:
             refuse_unknown("kind", name, get_args(Kind))
         refuse_unknown("labels", self.labels, get_args(Labels))

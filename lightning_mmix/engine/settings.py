@@ -54,7 +54,8 @@ class Settings:
     def _refuse(self, name: str, expected: str, fits: Callable[[Any], bool]) -> None:
         value = getattr(self, name)
         if not fits(value) and not (value is None and name != "layers"):
-            raise ValueError(f"expected {expected} as {name}, but got {shown(value)}")
+            hint = f"; write [{value!r}]" if name == "layers" and isinstance(value, str) else ""
+            raise ValueError(f"expected {expected} as {name}, but got {shown(value)}{hint}")
 
     def refuse_pair(self) -> None:
         """Refuse to look into (input, target), as ``mixer(x, y)`` has it, if a batch is described.

@@ -51,6 +51,8 @@ def test_the_marks_of_wrappers_are_no_part_of_a_name():
         (["layer3"], "there is no layer 'layer3'; did you mean 'layer2' or 'layer1'"),
         (["stage*"], r"no layer matches 'stage\*'; did you mean"),
         (["blocks.*"], r"no layer matches 'blocks.\*'; did you mean 'blocks.0.conv'|'blocks"),
+        (["layers/*"], r"no layer matches 'layers/\*'; did you mean 'layer\*'\?"),
+        (["stage.?"], r"no layer matches 'stage.\?'; did you mean 'layer\*'"),
         (
             ["blocks"],
             r"'blocks', a ModuleList, never runs itself; did you mean",

@@ -122,6 +122,16 @@ def own_labels_are_pasted():
     ManifoldMixup(kind="cutmix", labels="own")
 
 
+@row(
+    "expected one kind, or kind={'mixup': 1, 'cutmix': 1} with the weight of each, but got "
+    "['mixup', 'cutmix']",
+    "gives each a weight",
+    TypeError,
+)
+def kinds_are_listed_without_weights():
+    ManifoldMixup(kind=["mixup", "cutmix"])
+
+
 @row("expected a kind with a weight > 0, but got {'mixup': 0, 'cutmix': 0}", "gives one a weight")
 def no_kind_has_a_weight():
     ManifoldMixup(kind={"mixup": 0, "cutmix": 0})

@@ -96,8 +96,7 @@ def test_named_layers_stand_in_the_order_of_the_forward_pass_with_their_weights(
         ),
         (
             ["net.stage*"],
-            "no layer matches 'net.stage*'; did you mean 'net.stem' or 'net.layer3' or "
-            "'net.layer2'?",
+            "no layer matches 'net.stage*'; did you mean 'net.stem' or 'net.layer*'?",
         ),
         (
             ["input", "net.layer2.1.conv"],
