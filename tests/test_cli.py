@@ -176,6 +176,26 @@ def test_the_layers_of_a_config_are_listed(tmp_path, capsys, monkeypatch):
     assert " ".join(rows[7]).startswith("5 of 5 can be mixed; depth is the share")
 
 
+class Skips(Net):
+    """A module whose first layers are bypassed."""
+
+    def __init__(self):
+        super().__init__()
+        self.block = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+
+    def forward(self, x):
+        return super().forward(x + self.block(x))
+
+
+def test_layers_that_are_bypassed_are_folded_unless_all_are_asked_for(tmp_path, capsys):
+    args = configured(tmp_path, {"class_path": "test_cli.Skips"}, [CALLBACK])
+    folded, every = listed(args, capsys), listed([*args, "--all"], capsys)
+    assert [row[0] for row in folded[2:6]] == ["input", "block.*", "block", "net.0"]
+    assert [row[0] for row in every[2:7]] == ["input", "block.0", "block.1", "block.2", "block"]
+    assert " ".join(folded[-1]).endswith("--all lists each")
+    assert "--all" not in every[-1]
+
+
 class Everything(Data):
     """Data that is made ready in every way that Lightning knows."""
 

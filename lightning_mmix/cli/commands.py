@@ -41,15 +41,20 @@ class MixupTrainer(Trainer):
         datamodule: LightningDataModule | None = None,
         ckpt_path: str | Path | None = None,  # noqa: ARG002
         weights_only: bool | None = None,  # noqa: ARG002
+        *,
+        all_layers: bool = False,
     ) -> None:
-        """List the layers that can be mixed, and of the others why not."""
+        """List the layers that can be mixed, and of the others why not; those folded or all."""
         # what the module brings itself, if it is a mixin
         bring = getattr(model, "configure_mixup", ManifoldMixup)
         mixup = next(iter(mixups_of(self)), None) or bring()
         batch = _first_batch(self, model, datamodule)
         host, settings = TrainerHost(self, model), mixup.settings
         sites, chosen = survey(host, model, batch, settings.target, settings.input)
-        Console().print(cut_table(sites, chosen))
+        console, table = Console(), cut_table(sites, chosen, is_folded=not all_layers)
+        console.print(table)
+        if table.row_count < len(sites):
+            console.print("a row that ends in * holds several layers; --all lists each")
         if settings.layers != "auto":  # those that are named have to be found, and to be cuts
             choose_layers(host, model, batch, find_targets(batch, settings.target), settings)
 
@@ -102,7 +107,9 @@ def run(args: Sequence[str], *, shows: bool = False) -> None:
         SystemExit: With one line on stderr, if it fails.
     """
     command, is_silent = args[0], args[0] in _LOOKING
-    given = [arg for arg in args if arg != "--traceback"]
+    every = ["--all_layers=true"] if command == "layers" else ["--all"]
+    own = {"--traceback": [], "--all": every}
+    given = [each for arg in args for each in own.get(arg, [arg])]
     with told(f"lightning-mmix {command}", OPTIONS, shows=shows), _notes(is_silent=is_silent):
         MixupCLI(
             LightningModule,

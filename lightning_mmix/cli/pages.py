@@ -31,7 +31,8 @@ An overlay, mixup.yaml:
 """,
     "layers": """\
 For each layer: its shape, how deep it lies, and whether it can be mixed. Those
-that layers='auto' takes are marked so. Nothing is trained.
+that layers='auto' takes are marked so. Those within a layer that can't be mixed
+share a row; --all gives each a row of its own. Nothing is trained.
 """,
     "check": """\
 The training step runs on one batch, at each layer once as it is mixed and twice

@@ -1,7 +1,9 @@
 """Tables of layers: values in, a rich Table out."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions
 
 _ROWS, _FIRST, _LAST = 6, 3, 2  # what is seen at a glance
+_WHOLE = 30  # how long names may be to be shown whole at the cost of other columns
 
 
 def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> Table:
@@ -55,12 +58,16 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
     return table
 
 
-def cut_table(sites: Mapping[str, Site], chosen: Collection[str] = ()) -> Table:
+def cut_table(
+    sites: Mapping[str, Site], chosen: Collection[str] = (), *, is_folded: bool = False
+) -> Table:
     """The layers of a network as places to mix: where, and why not.
 
     Args:
         sites: What a cut test found, by name.
         chosen: The names that ``"auto"`` takes.
+        is_folded: Whether layers that can't be mixed share a row, if they stand one after the other
+            and lie in one layer.
 
     Example:
         >>> from rich.console import Console
@@ -76,16 +83,54 @@ def cut_table(sites: Mapping[str, Site], chosen: Collection[str] = ()) -> Table:
     cuts = sum(site.is_cut is True for site in sites.values())
     caption = f"{cuts} of {len(sites)} can be mixed; depth is the share of the work done"
     table = _table(caption=caption, min_width=len(caption))
-    table.add_column("layer", overflow="fold")
-    table.add_column("type", overflow="fold")
+    rows = _folded(sites) if is_folded else list(sites.values())
+    table.add_column("layer", no_wrap=max((len(site.name) for site in rows), default=0) <= _WHOLE)
+    table.add_column("type")
     for name in ("hidden state", "depth"):
-        table.add_column(name, justify="right")
+        table.add_column(name, justify="right", no_wrap=True)
     table.add_column("mix?", overflow="fold")
-    for name, site in sites.items():
-        verdict = "auto" if name in chosen else site.reason or "yes"
-        style = "bold" if name in chosen else "" if site.is_cut else "dim"
-        table.add_row(name, site.kind, *_shape_and_depth(site), verdict, style=style)
+    for site in rows:
+        verdict = "auto" if site.name in chosen else _in_short(site) or "yes"
+        style = "bold" if site.name in chosen else "" if site.is_cut else "dim"
+        kind = Text(site.kind, no_wrap=True, overflow="ellipsis")
+        table.add_row(_Name(site.name), kind, *_shape_and_depth(site), verdict, style=style)
     return table
+
+
+def _folded(sites: Mapping[str, Site]) -> list[Site]:
+    """The same in order, with one for each row of layers within another that can't be mixed."""
+    rows: list[Site] = []
+    for holder, group in groupby(sites.values(), lambda site: _holder(sites, site)):
+        some = list(group)
+        rows += [_fold(holder, some)] if holder and len(some) > 1 else some
+    return rows
+
+
+def _holder(sites: Mapping[str, Site], site: Site) -> str:
+    """Of a layer that can't be mixed the one to name for it: the block, or what is in none.
+
+    That is the innermost around it that can be mixed, before the end of the network, or else the
+    outermost; empty if there is none.
+    """
+    if site.is_cut:
+        return ""
+    parts = site.name.split(".")
+    names = [".".join(parts[:i]) for i in range(1, len(parts))]
+    around = [sites[name] for name in names if name in sites and sites[name].depth != 1]
+    cuts = [each.name for each in around if each.is_cut]
+    return (cuts[-1:] or [each.name for each in around[:1]] or [""])[0]
+
+
+def _in_short(site: Site) -> str:
+    """Its reason, without the name of another layer, for which there is no room."""
+    return site.reason.partition(" by layer ")[0]
+
+
+def _fold(holder: str, sites: Sequence[Site]) -> Site:
+    reasons = Counter(map(_in_short, sites))
+    ((reason, _),) = reasons.most_common(1)
+    others = ", …" if len(reasons) > 1 else ""
+    return Site(f"{holder}.*", f"{len(sites)} layers", is_cut=False, reason=reason + others)
 
 
 def rendered(table: Table) -> str:

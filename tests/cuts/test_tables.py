@@ -121,6 +121,53 @@ def test_the_sites_of_a_network_are_shown_with_reasons():
     )
 
 
+def bypassed(name, reason="is bypassed"):
+    return Site(name, "Conv2d", (8, 4, 4), 0.25, is_cut=False, reason=reason)
+
+
+NETWORK = [
+    Site("stem", "Conv2d", (8, 4, 4), 0.1),
+    bypassed("net.0.conv"),
+    bypassed("net.0.drop", "never runs in forward"),
+    bypassed("net.0.norm"),
+    Site("net.0.act", "ReLU", (8, 4, 4), 0.3),
+    Site("net.0", "Block", (8, 4, 4), 0.3),
+    bypassed("way.conv"),
+    bypassed("way.norm", "is bypassed by layer 'way.conv'"),
+    bypassed("way"),
+    bypassed("gate"),
+    Site("", "Whole", (5,), 1.0),
+]
+
+
+def test_layers_that_can_not_be_mixed_share_a_row_with_their_neighbours_in_the_same_layer():
+    shown = rendered(cut_table({site.name: site for site in NETWORK}, is_folded=True))
+    assert [row.split()[0] for row in shown.splitlines()[2:-2]] == [
+        "stem", "net.0.*", "net.0.act", "net.0", "way.*", "way", "gate"
+    ]  # fmt: skip
+    assert "net.0.*     3 layers                          is bypassed, …\n" in shown
+    assert "way.*       2 layers                          is bypassed\n" in shown
+    assert shown.endswith(" 4 of 11 can be mixed; depth is the share of the work done")
+
+
+def test_python_has_a_row_for_each_layer():
+    assert cut_table({site.name: site for site in NETWORK}).row_count == len(NETWORK)
+
+
+def test_what_ends_with_the_network_holds_nothing_together():
+    sites = [bypassed("net.a"), bypassed("net.b"), Site("net", "Net", (5,), 1.0)]
+    assert cut_table({site.name: site for site in sites}, is_folded=True).row_count == 3
+
+
+def test_neither_names_nor_sizes_are_broken_where_there_is_little_room():
+    sites = [Site(f"model.{ENCODER}.{i}", "Transformer" * 3, (512, 16, 16), 0.5) for i in range(2)]
+    shown = rendered(cut_table({site.name: site for site in sites}), width=60).splitlines()
+    assert len(shown) == 2 + len(sites) + 1
+    assert all(row.startswith("….") and "(B, 512, 16, 16)" in row for row in shown[2:4])
+    whole = Site("model.blocks.10.attn.proj_drop", "VisionTransformer", (12, 16, 16), 0.5)
+    assert whole.name in rendered(cut_table({whole.name: whole}), width=70)
+
+
 def test_a_caption_that_is_wider_than_the_table_stays_on_one_line():
     shown = rendered(cut_table({"input": Site("input", "", (3,), 0.0)})).splitlines()
     assert shown[-1] == "1 of 1 can be mixed; depth is the share of the work done"
