@@ -322,6 +322,15 @@ def test_the_layers_that_are_named_have_to_be_there(tmp_path, capsys):
     assert told.err.startswith("lightning-mmix layers: there is no layer 'nett.0'; did you mean")
 
 
+def test_an_overlay_that_mixes_over_a_config_that_does_is_told_so(tmp_path, capsys):
+    args = configured(tmp_path, {"class_path": "fitting.Net"}, [CALLBACK])
+    (tmp_path / "over.yaml").write_text(yaml.safe_dump({"trainer": {"callbacks+": [CALLBACK]}}))
+    with pytest.raises(SystemExit, match="1"):
+        cli.main(["fit", *args, "--config", str(tmp_path / "over.yaml")])
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert told.endswith("but the configs give several; take it out of all but one")
+
+
 @pytest.mark.parametrize("command", [None, *cli.COMMANDS])
 def test_a_page_fits_the_terminal_and_comes_without_torch(command):
     code = (

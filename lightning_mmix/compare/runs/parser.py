@@ -36,6 +36,18 @@ class RaisingCLI(LightningCLI):
             warnings.filterwarnings("ignore", "LightningCLI's args parameter")
             super().parse_arguments(parser, args)
 
+    @override
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        try:
+            return super().instantiate_trainer(**kwargs)
+        except RuntimeError as error:  # of a list that Lightning checks before the callbacks can
+            if "`ManifoldMixup`" not in str(error):
+                raise
+            raise ValueError(
+                "expected one ManifoldMixup callback in the Trainer, but the configs give several; "
+                "take it out of all but one"
+            ) from None
+
 
 def _refuse_unreadable(path: Path) -> None:
     """Refuse a file that is no config, by its name, which is not told where it is parsed."""
