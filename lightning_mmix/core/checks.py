@@ -3,7 +3,8 @@
 import difflib
 import math
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any
 
@@ -110,6 +111,34 @@ def first_line(error: Exception) -> str:
     room = max(100 - len(place), 40)
     short = line if len(line) <= room else line[: room - 3] + "..."
     return f"{type(error).__name__}{place}: {short}"
+
+
+def fits(name: str, pattern: str) -> bool:
+    """Whether a dotted name fits a glob, part by part."""
+    parts, globs = name.split("."), pattern.split(".")
+    return len(parts) == len(globs) and all(map(fnmatchcase, parts, globs))
+
+
+def with_first_parts(pattern: str, names: Sequence[str]) -> list[str]:
+    """A name or glob behind the first parts of dotted names whose other parts fit it.
+
+    Args:
+        pattern: Whose first parts were left out.
+        names: Of which some may have been meant.
+
+    Returns:
+        What may have been meant, the shortest first.
+
+    Example:
+        >>> with_first_parts("layer.*", ["bert", "bert.layer.0", "bert.layer.1"])
+        ['bert.layer.*']
+    """
+    count, whole = pattern.count(".") + 1, dict[str, None]()
+    for name in names:
+        parts = name.split(".")
+        if len(parts) > count and fits(".".join(parts[-count:]), pattern):
+            whole[".".join([*parts[:-count], pattern])] = None
+    return sorted(whole, key=lambda name: name.count("."))
 
 
 def refuse_unknown(what: str, name: str, known: tuple[str, ...]) -> None:

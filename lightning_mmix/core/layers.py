@@ -4,14 +4,13 @@ import difflib
 from bisect import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence, Set
-from fnmatch import fnmatchcase
 from itertools import accumulate
 from typing import Any, Literal, TypeGuard
 
 import torch
 from torch import nn
 
-from lightning_mmix.core.checks import shown
+from lightning_mmix.core.checks import fits, shown, with_first_parts
 
 INPUT = "input"
 
@@ -157,18 +156,15 @@ def _matches(pattern: str, modules: Mapping[str, nn.Module]) -> list[str]:
     if pattern in modules:
         _refuse_container(pattern, modules)
         return [pattern]
-    found = [name for name in modules if _fits(name, pattern) and takes_hooks(modules[name])]
+    found = [name for name in modules if fits(name, pattern) and takes_hooks(modules[name])]
     if not found:
         is_glob = any(mark in pattern for mark in "*?[")
         problem = "no layer matches" if is_glob else "there is no layer"
-        near = (_nearest_stages(pattern, modules) if is_glob else "") or _nearest(pattern, modules)
+        near = _listed(with_first_parts(pattern, [n for n in modules if takes_hooks(modules[n])]))
+        near = near or (_nearest_stages(pattern, modules) if is_glob else "")
+        near = near or _nearest(pattern, modules)
         raise ValueError(f"{problem} {pattern!r}; did you mean {near}?")
     return found
-
-
-def _fits(name: str, pattern: str) -> bool:
-    parts, globs = name.split("."), pattern.split(".")
-    return len(parts) == len(globs) and all(map(fnmatchcase, parts, globs))
 
 
 def _refuse_container(name: str, modules: Mapping[str, nn.Module]) -> None:

@@ -159,7 +159,9 @@ def follow(batch: Any, path: Path, what: str) -> Any:
         except LookupError:  # noqa: PERF203 - two rounds
             continue
     where = "output" if what == "output" else "batch"
-    near = difflib.get_close_matches(str(path), [known for known, _ in located(batch)], 1)
+    known = [known for known, _ in located(batch)]
+    parts = [each for each in known if str(path) in each.replace("_", ".").split(".")]
+    near = difflib.get_close_matches(str(path), known, 1) or parts[:1]
     hint = f"; did you mean {near[0]!r}?" if near else ""
     raise ValueError(f"there is no {what}={path!r} in the {where}, {describe(batch)}{hint}")
 

@@ -170,9 +170,9 @@ def choose(sites: Mapping[str, Site]) -> list[str]:
 def neighbours(sites: Mapping[str, Site], name: str) -> list[str]:
     """The names of the cuts that may be meant instead of a layer.
 
-    They are the ones just before and after it; if it never runs, those within it, or else the ones
-    of the most similar names. What ends with the network, as its last layer and the whole of it
-    do, is not among them.
+    They are the ones just before and after it; of the input the one that :func:`choose` takes in
+    its place; of a layer that never runs those within it, or else the ones of the most similar
+    names. What ends with the network, as its last layer and the whole of it do, is not among them.
     """
     names = list(sites)
     cuts = [each for each in names if sites[each].is_cut and _depth(sites[each]) < 1]
@@ -180,6 +180,9 @@ def neighbours(sites: Mapping[str, Site], name: str) -> list[str]:
         inside = [each for each in cuts if _is_in(each, name)]
         layers = [each for each in cuts if each != INPUT]
         return inside[:3] or get_close_matches(name, layers, 2, 0) or cuts
+    if name == INPUT:
+        first = _nearest([sites[each] for each in cuts], 0)
+        return [] if first is None else [first.name]
     place = names.index(name)
     before = [each for each in cuts if names.index(each) < place]
     return before[-1:] + [each for each in cuts if names.index(each) > place][:1]

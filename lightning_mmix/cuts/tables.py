@@ -51,7 +51,7 @@ def layer_table(recipe: Recipe, sites: Mapping[str, Site], found: str = "") -> T
     for name in names:
         if name not in hidden:
             known = _shape_and_depth(sites[name]) if sites else ()
-            table.add_row(_Name(name), *known, _share(recipe, [name]))
+            table.add_row(LayerName(name), *known, _share(recipe, [name]))
         elif name == hidden[0]:
             more = f"… {len(hidden)} more"
             table.add_row(more, *(("", "") if sites else ()), _share(recipe, hidden))
@@ -93,7 +93,7 @@ def cut_table(
         verdict = "auto" if site.name in chosen else _in_short(site) or "yes"
         style = "bold" if site.name in chosen else "" if site.is_cut else "dim"
         kind = Text(site.kind, no_wrap=True, overflow="ellipsis")
-        table.add_row(_Name(site.name), kind, *_shape_and_depth(site), verdict, style=style)
+        table.add_row(LayerName(site.name), kind, *_shape_and_depth(site), verdict, style=style)
     return table
 
 
@@ -169,8 +169,17 @@ def _kinds(recipe: Recipe) -> str:
 
 
 @dataclass(frozen=True)
-class _Name:
-    """A layer's name, without its first parts where there is no room for all of it."""
+class LayerName:
+    """A layer's name in a table, without its first parts where there is no room for all of it.
+
+    Attributes:
+        name: All of it.
+
+    Example:
+        >>> from rich.console import Console
+        >>> Console(width=16, color_system=None).print(LayerName("model.bert.embeddings"))
+        ….embeddings
+    """
 
     name: str
 

@@ -167,7 +167,14 @@ def _numbers(name: str, values: list[Any]) -> list[float]:
 def _refuse_no_shares(name: str, values: list[float]) -> None:
     for value in _numbers(name, values):
         if not 0 <= value <= 1:
-            raise ValueError(f"expected {name} in [0, 1], but got {value}")
+            raise ValueError(f"expected {name} in [0, 1], but got {value}{_advice(name, value)}")
+
+
+def _advice(name: str, value: float) -> str:
+    """How to say it of a number of epochs, which a stop may be meant as."""
+    if name != "stop" or value < 1 or not float(value).is_integer():
+        return ""
+    return f"; it is a share of the fit: for {value:g} epochs say prob={{0: 1, {value:g}: 0}}"
 
 
 def _known(done: float | None) -> float:

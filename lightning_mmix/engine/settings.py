@@ -104,7 +104,7 @@ def _several(paths: Any) -> bool:
 
 
 def _is_path(path: Any) -> bool:
-    return isinstance(path, str | int)
+    return isinstance(path, str | int) and not isinstance(path, bool)
 
 
 def _is_seed(seed: Any) -> bool:

@@ -1,14 +1,17 @@
 """Arguments: what is of another type than expected, or out of range, is refused in a sentence."""
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import fields
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from lightning_mmix.core.checks import shown
+from lightning_mmix.evaluation.predictions import Predictor
 
 Pair = tuple[float, float]
 Numbers = float | Sequence[float]
@@ -64,6 +67,18 @@ def listed(numbers: Any) -> list[Any]:
     """One or several numbers, in an array, a tensor or another sequence, as a list."""
     plain = numbers.tolist() if isinstance(numbers, np.ndarray | Tensor) else numbers
     return list(plain) if isinstance(plain, Sequence) else [plain]
+
+
+@contextmanager
+def naming_predictor(model: nn.Module | Predictor) -> Iterator[None]:
+    """Where it is to be said where a batch of a model holds what, say that a Predictor takes it."""
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        told = re.sub(r"\w+=<key, index or path>$", r"Predictor(model, \g<0>)", str(error))
+        if isinstance(model, Predictor) or told == str(error):
+            raise
+        raise type(error)(told) from None
 
 
 def _expect_type(name: str, hint: Any, value: object) -> None:

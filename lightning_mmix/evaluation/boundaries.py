@@ -11,11 +11,11 @@ from lightning_mmix.core.layers import INPUT, select
 from lightning_mmix.core.plan import MixPlan
 from lightning_mmix.core.trees import describe
 from lightning_mmix.engine.loop import mixing
+from lightning_mmix.evaluation.arguments import naming_predictor
 from lightning_mmix.evaluation.predictions import (
     Predictor,
     device_of,
     evaluating,
-    naming_predictor,
     predictor_of,
 )
 from lightning_mmix.metrics.samples import Form, counted, log_probabilities, samples

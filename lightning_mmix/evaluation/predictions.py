@@ -1,7 +1,6 @@
 """Predictions: what any module makes of a batch, found as the callback finds input and target."""
 
-import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import islice
 from typing import Any
@@ -9,18 +8,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lightning_mmix.batches.roles import find_input, find_targets
+from lightning_mmix.batches.roles import find_input, find_targets, recognised_input
 from lightning_mmix.core.checks import told_of
-from lightning_mmix.core.trees import (
-    Path,
-    describe,
-    entries,
-    follow,
-    mapped,
-    tensors,
+from lightning_mmix.core.trees import Path, describe, entries, follow, mapped, tensors
+from lightning_mmix.cuts.calls import call, ways
+from lightning_mmix.metrics.samples import (
+    Form,
+    classes_second,
+    counted,
+    fitted,
+    refuse_no_labels,
+    refuse_own_tokens,
+    samples,
 )
-from lightning_mmix.cuts.calls import NoForwardError, call, ways
-from lightning_mmix.metrics.samples import Form, counted, fitted, refuse_no_labels, samples
 from lightning_mmix.metrics.scores import Tally
 
 
@@ -28,7 +28,7 @@ class Predictor:
     """The predictions of a classifier for the batches of a data loader.
 
     The first batch shows in which way ``forward`` takes a batch, and which of its outputs fits the
-    target; the others go the same way.
+    target; the others go the same way. If (B, C, ...) does not fit, the classes may be last.
 
     Args:
         model: Any module.
@@ -41,6 +41,7 @@ class Predictor:
 
     Attributes:
         place: After the first batch, which of the output's tensors it takes.
+        are_classes_last: Whether its shape is (B, ..., C); None before the first batch.
         is_of_forward: Whether they are what the model itself returns, and not its only child.
 
     Example:
@@ -73,6 +74,7 @@ class Predictor:
         self.is_of_forward = True
         self._way: int | None = None
         self.place: int | None = None
+        self.are_classes_last: bool | None = None
 
     def __call__(self, batch: Any) -> Tensor:
         """The predictions for a batch, as they come.
@@ -85,7 +87,7 @@ class Predictor:
 
         Raises:
             ValueError: If the forward pass does not take the batch, its output does not fit the
-                target, or that holds no labels; of the first batch a :class:`NoForwardError`.
+                target, or that holds no labels.
         """
         preds, target = self._predictions(batch), self.target(batch)
         kept = target[counted(target, self.ignore_index)]
@@ -132,9 +134,11 @@ class Predictor:
             except Exception as error:  # what it is asked to take may not fit
                 problems.append(error)
                 continue
+            if self.are_classes_last:
+                refuse_own_tokens(targets[0], recognised_input(batch, self._input))
             self._way, self.is_of_forward = way, network is self.model
             return preds
-        raise NoForwardError(
+        raise ValueError(
             f"the forward pass of {type(self.model).__name__} makes no predictions of the batch, "
             f"{describe(batch)} ({told_of(problems[0])})"
         )
@@ -149,11 +153,13 @@ class Predictor:
             if tensor.is_floating_point() and self.place in (None, place)
         }
         exact = {place: t for place, t in plausible.items() if _is_like(t, target)}
-        fitting = {
-            place: preds
-            for place, tensor in (exact or plausible).items()
-            if (preds := fitted(tensor, labels)) is not None
-        }
+        fitting: dict[int, Tensor] = {}
+        if not self.are_classes_last:
+            fitting = _changed(exact or plausible, lambda tensor: fitted(tensor, labels))
+        is_last = not fitting and self.are_classes_last is not False
+        if is_last:
+            moved = _changed(plausible, lambda tensor: classes_second(tensor, target))
+            fitting = _changed(moved, lambda tensor: fitted(tensor, labels))
         if len(fitting) != 1:
             number = "none" if not fitting else "more than one"
             found = "say where it is: output=<key, index or path>"
@@ -164,6 +170,7 @@ class Predictor:
                 f"{describe(output, 60)} does; {found}"
             )
         ((self.place, preds),) = fitting.items()
+        self.are_classes_last = is_last
         return preds
 
 
@@ -199,18 +206,6 @@ def predictor_of(model: nn.Module | Predictor, ignore_index: int | None = None) 
 
 
 @contextmanager
-def naming_predictor(model: nn.Module | Predictor) -> Iterator[None]:
-    """Where it is to be said where a batch of a model holds what, say that a Predictor takes it."""
-    try:
-        yield
-    except (TypeError, ValueError) as error:
-        told = re.sub(r"\w+=<key, index or path>$", r"Predictor(model, \g<0>)", str(error))
-        if isinstance(model, Predictor) or told == str(error):
-            raise
-        raise type(error)(told) from None
-
-
-@contextmanager
 def evaluating(model: nn.Module) -> Iterator[None]:
     """Have a model in evaluation mode, and then each of its modules as it was."""
     modes = {module: module.training for module in model.modules()}
@@ -235,6 +230,13 @@ def on_device_of(model: nn.Module, batch: Any) -> Any:
 
 def _labels(target: Tensor) -> Tensor:
     return target.squeeze(1) if target.dim() > 1 else target
+
+
+def _changed(
+    found: Mapping[int, Tensor], change: Callable[[Tensor], Tensor | None]
+) -> dict[int, Tensor]:
+    """Those of some tensors that can be changed so, as they are then."""
+    return {i: new for i, tensor in found.items() if (new := change(tensor)) is not None}
 
 
 def _is_like(tensor: Tensor, target: Tensor) -> bool:

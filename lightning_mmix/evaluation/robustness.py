@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from lightning_mmix.batches.loaders import num_unrepeated
 from lightning_mmix.core.trees import mapped
-from lightning_mmix.evaluation.arguments import expect
+from lightning_mmix.evaluation.arguments import expect, naming_predictor
 from lightning_mmix.evaluation.columns import Columns
 from lightning_mmix.evaluation.condition import Condition, Units
 from lightning_mmix.evaluation.distortions import Rotation, Shear, Zoom
 from lightning_mmix.evaluation.predictions import (
     Predictor,
     evaluating,
-    naming_predictor,
     on_device_of,
     predictor_of,
 )

@@ -1,5 +1,6 @@
 """Samples: predictions and labels as rows, a sample each, or a sentence that says what is wrong."""
 
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
@@ -81,6 +82,15 @@ def fitted(preds: Tensor, target: Tensor) -> Tensor | None:
     if is_of_classes and _squeezed(preds.shape[:1] + preds.shape[2:]) == _squeezed(target.shape):
         return preds.reshape(*preds.shape[:2], *target.shape[1:])
     return None
+
+
+def classes_second(preds: Tensor, target: Tensor) -> Tensor | None:
+    """Predictions of shape (N, ..., C) for a target of shape (N, ...), as (N, C, ...).
+
+    Returns:
+        A view of them; None if the shape is another one.
+    """
+    return preds.movedim(-1, 1) if preds.shape[:-1] == target.shape != () else None
 
 
 def is_binary(preds: Tensor, target: Tensor) -> bool:
@@ -168,6 +178,26 @@ def refuse_no_labels(
         f"but got {describe(target)} from {_said(own.min())} to {_said(own.max())}; "
         f"{_advice(torch.unique(own[is_wrong]), target)}"
     )
+
+
+def refuse_own_tokens(target: Tensor, inputs: Sequence[Tensor]) -> None:
+    """Refuse labels of tokens that are an input itself, as those of a language model are.
+
+    Args:
+        target: Shape (N, T), labels; those below 0 count nowhere.
+        inputs: Of the same batch.
+
+    Raises:
+        ValueError: If they are so.
+    """
+    kept = target >= 0
+    ids = [each for each in inputs if each.shape == target.shape]
+    if any(kept.any() and torch.equal(each[kept], target[kept]) for each in ids):
+        raise ValueError(
+            "the labels are the input's own tokens, as of a language model, which predicts the "
+            "next one; put the next ones into the batch, labels.roll(-1, 1) with -100 in the last "
+            "column, and give target=<their key> and ignore_index=-100"
+        )
 
 
 def _advice(wrong: Tensor, target: Tensor) -> str:

@@ -117,6 +117,11 @@ class Temperature:
         """Whether a lower T would fit ever better, as where every prediction is right."""
         return self.T < 1.01 * _COLDEST
 
+    @property
+    def is_highest(self) -> bool:
+        """Whether a higher T would fit ever better, as where predictions tell nothing of labels."""
+        return self.T > 0.99 * _HOTTEST
+
     def left_out(self) -> "Temperature":
         """The same data with T = 1."""
         return Temperature(1.0, self.samples, self.nll, self.ece, self.nll, self.ece)

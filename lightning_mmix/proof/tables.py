@@ -5,7 +5,10 @@ from collections.abc import Sequence
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from lightning_mmix.proof.agreement import Agreement
+from lightning_mmix.cuts.tables import LayerName
+from lightning_mmix.proof.agreement import ENOUGH, Agreement
+
+_OF_HALF = "half precision keeps few digits; a check in float32 tells more"
 
 
 def agreement_table(agreements: Sequence[Agreement]) -> Table:
@@ -22,14 +25,17 @@ def agreement_table(agreements: Sequence[Agreement]) -> Table:
         ───────────────────────────────────────────────────────────────────
         input         1.25                  7.0                6.5   yes
     """
-    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("mixed layer", overflow="fold")
+    is_half = any(each.enough < ENOUGH for each in agreements)
+    caption = _OF_HALF if is_half else None
+    table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, caption=caption)
+    table.add_column("mixed layer")
     for name in ("loss", "digits of the loss", "of the gradients"):
         table.add_column(name, justify="right")
     table.add_column("exact?")
     for each in agreements:
         style = "" if each.is_exact else "bold"
-        table.add_row(each.layer, *_numbers(each), "yes" if each.is_exact else "no", style=style)
+        verdict = "yes" if each.is_exact else "no"
+        table.add_row(LayerName(each.layer), *_numbers(each), verdict, style=style)
     return table
 
 

@@ -36,10 +36,9 @@ from lightning_mmix.watch.sentences import of_reads
 LAM = 0.625  # both targets count
 
 _UNKNOWN = (
-    "none of the known reasons was noticed; does a copy such as torch.tensor(y), a scripted "
-    "function or a kernel read the target's memory, does a number that was made of losses go into "
-    "the loss, does the step keep state or draw random numbers where they can't be put back, or is "
-    "it rounding, which precision='64-true' would end?"
+    "none of the known reasons was noticed; does a copy such as torch.tensor(y), a script or a "
+    "kernel read the target's memory, does a number made of losses go into the loss, does the step "
+    "keep state or draw random numbers, or is it rounding, which precision='64-true' would end?"
 )
 
 
@@ -67,10 +66,14 @@ class Check:
     @property
     def summary(self) -> str:
         """What was found in the batch, and what was done, in a sentence or two."""
+        count = len(self.agreements)
+        layers = {each.layer.removesuffix(" (cutmix)") for each in self.agreements}
+        kinds = "" if len(layers) == count else " and kinds"
+        where = f"at each of {count} layers{kinds}" if count > 1 else "at one layer"
         inputs = written(self.inputs) or "not recognised (input=<key, index or path> names it)"
         return (
             f"target: {written(self.targets)}; input: {inputs}. The training step ran "
-            f"{3 * len(self.agreements)} times: at each layer mixed, and twice by hand."
+            f"{3 * count} times: {where} once mixed and twice by hand."
         )
 
     def __str__(self) -> str:
@@ -116,8 +119,7 @@ def check(
 
     Example:
         >>> from lightning_mmix import ManifoldMixupClassifier
-        >>> x, y = torch.randn(6, 4), torch.arange(6) % 3
-        >>> data = DataLoader(torch.utils.data.TensorDataset(x, y), batch_size=6)
+        >>> data = DataLoader([(torch.randn(4), i % 3) for i in range(6)], batch_size=6)
         >>> check(ManifoldMixupClassifier(torch.nn.Linear(4, 3), num_classes=3), data).is_exact
         True
     """
@@ -137,10 +139,10 @@ def check(
     bring = getattr(module, "configure_mixup", ManifoldMixup)
     mixing = mixup or next(iter(mixups_of(trainer)), None) or bring()
     with untouched(module), alone(trainer):
-        found: Check = at_first_batch(
+        judged: Check = at_first_batch(
             trainer, module, data, lambda batch: _checked(trainer, module, batch, mixing)
         )
-        return found
+    return judged
 
 
 def _checked(trainer: Trainer, module: LightningModule, batch: Any, mixup: ManifoldMixup) -> Check:

@@ -29,8 +29,8 @@ class CalibrationMonitor(Callback):
     ``monitor/`` ``accuracy``, ``nll``, ``brier``, ``ece``, ``smece`` (the smooth one), ``mce`` and
     the signed ``gap`` (confidence minus accuracy); every few epochs also
     ``monitor/spectrum/<layer>/`` ``largest``, ``rest`` and ``rank`` of the centred states of each
-    class. TensorBoard gets a reliability diagram, if matplotlib is installed. The sanity check is
-    left alone.
+    class. TensorBoard gets a reliability diagram, if matplotlib is installed. Of the sanity check
+    it takes the first batch, to say before the training what it can't score, and logs nothing.
 
     It costs one more forward pass of the validation set in epochs that it looks at, and for each
     layer in the spectrum 8·C·D² bytes, for C classes and D features.
@@ -89,7 +89,7 @@ class CalibrationMonitor(Callback):
         self._tally = self._spectra = None
         epoch = trainer.current_epoch if trainer.state.fn == TrainerFn.FITTING else 0
         often = trainer.check_val_every_n_epoch or 1  # a validation stands for so many epochs
-        if trainer.sanity_checking or epoch % self.every_n_epochs >= often:
+        if not trainer.sanity_checking and epoch % self.every_n_epochs >= often:
             return
         where: Any = self._where
         predictor = Predictor(pl_module, **where, ignore_index=self._ignore_index)
@@ -109,6 +109,8 @@ class CalibrationMonitor(Callback):
     ) -> None:
         if self._tally is None or self._spectra is None or dataloader_idx > 0:
             return
+        if trainer.sanity_checking and batch_idx > 0:
+            return
         size = len(self._spectra.predictor.target(batch))
         count = num_unrepeated(first_loader(trainer.val_dataloaders), batch_idx, size)
         with trainer.precision_plugin.forward_context():
@@ -116,7 +118,7 @@ class CalibrationMonitor(Callback):
 
     @override
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self._tally is None or self._spectra is None:
+        if self._tally is None or self._spectra is None or trainer.sanity_checking:
             return
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torchmetrics', of a process without batches

@@ -57,6 +57,8 @@ def test_the_marks_of_wrappers_are_no_part_of_a_name():
             ["blocks"],
             r"'blocks', a ModuleList, never runs itself; did you mean",
         ),
+        (["conv"], "no layer 'conv'; did you mean 'blocks.0.conv' or 'blocks.1.conv'[?]$"),
+        (["[01].conv"], r"no layer matches .*; did you mean 'blocks.\[01\].conv'[?]$"),
         (["layer1", "layer1"], "layer 'layer1' is named twice"),
         (["layer1", "layer*"], r"layer 'layer1' is named twice, the second time by 'layer\*'"),
     ],

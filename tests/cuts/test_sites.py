@@ -52,6 +52,10 @@ def test_auto_takes_the_first_two_stages_however_deep_the_third_is(stages):
     ]  # fmt: skip
 
 
+def test_in_place_of_the_input_the_layer_is_offered_that_auto_takes():
+    assert nearest_cuts(sites(*ENCODER), "input") == "mix 'bert.emb' after it instead"
+
+
 def test_the_nearest_cuts_are_told_in_words():
     known = sites(("a", 0.0), ("b", 0.1, False), ("c", 0.2), ("d", 0.3, False))
     assert nearest_cuts(known, "b") == "mix 'a' before or 'c' after it instead"

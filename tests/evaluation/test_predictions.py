@@ -6,8 +6,8 @@ import pytest
 import torch
 from fitting import Net
 from torch import nn
+from torch.nn import functional as F
 
-from lightning_mmix.cuts.calls import NoForwardError
 from lightning_mmix.evaluation.predictions import (
     Predictor,
     device_of,
@@ -168,6 +168,26 @@ def test_a_segmentation_has_a_prediction_for_each_pixel(classes):
     assert torch.equal(found, model(x) if classes > 1 else model(x)[:, 0])
 
 
+TOKENS = torch.randn(7, 5, 4)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4])
+def test_the_classes_may_be_last_as_those_of_tokens_are(length):
+    predictor = Predictor(nn.Linear(4, 3), ignore_index=-100)
+    labels = (torch.arange(35) % 4).where(torch.arange(35) % 4 < 3, -100).view(7, 5)
+    for some in (slice(0, 5), slice(0, length)):  # later batches may have as many tokens as classes
+        batch = (TOKENS[:, some], labels[:, some])
+        by_hand = predictor.model(batch[0]).movedim(-1, 1)
+        assert torch.equal(predictor(batch).view(by_hand.shape), by_hand)
+        each = F.cross_entropy(by_hand, batch[1], ignore_index=-100, reduction="none")
+        torch.testing.assert_close(predictor.losses(batch), each.sum(1))
+
+
+def test_where_the_classes_may_be_second_or_last_they_are_second():
+    predictor, x = Predictor(nn.Linear(4, 3)), TOKENS[:, :3]
+    assert torch.equal(predictor((x, torch.arange(21).view(7, 3) % 3)), predictor.model(x))
+
+
 @pytest.mark.parametrize(
     ("output", "expected"), [("hidden", X), ("logits", Z), (None, Z)]
 )  # fmt: skip
@@ -209,7 +229,7 @@ class Pooled(nn.Module):
     ],
 )
 def test_what_is_no_prediction_of_the_target_is_refused(model, message):
-    with pytest.raises(NoForwardError, match=message):
+    with pytest.raises(ValueError, match=message):
         Predictor(model)((X, Y))
 
 

@@ -136,6 +136,6 @@ def test_a_table_shows_the_digits():
     )
     table = agreement_table([exact, failed])
     columns = [[*column.cells] for column in table.columns]
-    assert columns[0] == ["0", "0"]
+    assert [cell.name for cell in columns[0]] == ["0", "0"]
     assert columns[4] == ["yes", "no"]
     assert columns[1][1] == columns[2][1] == ""

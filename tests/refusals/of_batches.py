@@ -273,6 +273,15 @@ def a_mask_to_be_united_is_misspelt():
 
 
 @row(
+    "there is no union='mask' in the batch, dict(x: float32 (6, 4), attention_mask: bool (6, 4)); "
+    "did you mean 'attention_mask'?",
+    "writes the name out",
+)
+def a_mask_to_be_united_is_named_by_a_part_of_its_name():
+    united({"x": X, "attention_mask": X > 0}, "mask", ORDER)
+
+
+@row(
     "expected a tensor as union, but got list of 6 int in the batch, tuple(0: float32 (6, 4), 1: "
     "list of 6 int); make it one in the collate function, as torch.tensor(values) does of numbers",
     "makes it one",

@@ -68,7 +68,7 @@ def a_residual_connection_goes_around():
 @row(
     "layer 'input' is bypassed by entry '1' of the batch, so it can't be mixed exactly; "
     "floating-point entries count as signal, and a mask that is given as bool does not; mix "
-    "'net.0' after it instead; verify=False turns this test off",
+    "'net.1' after it instead; verify=False turns this test off",
     "gives the mask as bool",
 )
 def a_mask_of_numbers_stands_beside_the_input():

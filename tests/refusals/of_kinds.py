@@ -110,6 +110,14 @@ def a_target_is_named_by_half_an_index():
     ManifoldMixup(target=3.5)
 
 
+@row(
+    "expected a key, an index or a dotted path, or a list of such as union, but got True",
+    "names the mask",
+)
+def masks_are_to_be_united_without_a_name():
+    ManifoldMixup(union=True)
+
+
 @row("expected the name of a logged value as gap, but got 3", "gives its name", TypeError)
 def a_gap_is_no_name():
     ManifoldMixup(settle=0.5, gap=3)

@@ -27,6 +27,11 @@ def a_glob_matches_nothing():
     fit(Net(), ManifoldMixup(layers=["net.l*"]))
 
 
+@row("there is no layer '2'; did you mean 'net.2'?", "writes the name out")
+def a_layer_is_named_without_its_first_parts():
+    fit(Net(), ManifoldMixup(layers=["2"]))
+
+
 @row("layer 'net.0' is named twice", "names it once")
 def a_layer_is_named_twice():
     fit(Net(), ManifoldMixup(layers=["net.0", "net.0"]))

@@ -33,9 +33,18 @@ def a_number_is_a_text():
     ManifoldMixup(alpha="2")
 
 
-@row("expected stop in [0, 1], but got 90", "gives a share")
-def a_share_is_a_percentage():
-    ManifoldMixup(stop=90)
+@row(
+    "expected stop in [0, 1], but got 2; it is a share of the fit: for 2 epochs say "
+    "prob={0: 1, 2: 0}",
+    "gives a share, or a schedule",
+)
+def a_share_is_a_number_of_epochs():
+    ManifoldMixup(stop=2)
+
+
+@row("expected stop in [0, 1], but got 1.5", "gives a share")
+def a_share_is_more_than_all():
+    ManifoldMixup(stop=1.5)
 
 
 @row(

@@ -414,6 +414,17 @@ def a_network_puts_out_two_predictions():
 
 
 @row(
+    "the labels are the input's own tokens, as of a language model, which predicts the next one; "
+    "put the next ones into the batch, labels.roll(-1, 1) with -100 in the last column, and give "
+    "target=<their key> and ignore_index=-100",
+    "scores each prediction against the next token",
+)
+def a_language_model_is_scored_by_the_tokens_that_it_reads():
+    ids = torch.arange(12).view(3, 4)
+    Predictor(nn.Embedding(12, 12))({"input_ids": ids, "labels": ids.where(ids < 10, -100)})
+
+
+@row(
     "expected an output that fits the target, int64 (2, 3), but none of float32 (6, 5) does; is"
     " this batch's target the right one?",
     "names the output, or corrects the batch",

@@ -1,5 +1,6 @@
 """Trainers, and what they train."""
 
+import lightning.pytorch as L
 import torch
 import torch.nn.functional as F
 from fitting import Net, batches, fit, loader, trainer
@@ -170,6 +171,33 @@ def a_module_whose_logits_are_divided_has_no_forward():
             return F.cross_entropy(self.net(batch[0]), batch[1])
 
     scaled(Unread(), apply=True)
+
+
+@row(
+    "TemperatureScaling(apply=True) divides what forward puts out, but Own has no forward of its "
+    "own: add one, and call self(batch) in test_step and predict_step, or use apply=False",
+    "writes a forward",
+)
+def a_module_whose_logits_are_divided_brings_no_forward():
+    class Own(Validated):
+        forward = L.LightningModule.forward
+
+    scaled(Own(), apply=True)
+
+
+@row(
+    "the temperature is 100, the end of its range, since the predictions tell nothing of the "
+    "labels of the validation, as those of a network that has not learned yet; train it longer, or "
+    "look if these are its labels",
+    "trains it longer",
+    UserWarning,
+)
+def a_temperature_is_that_of_a_network_that_knows_nothing():
+    class Wrong(Validated):
+        def forward(self, x):
+            return self.net(x) - 99 * F.one_hot(Y, 5)
+
+    scaled(Wrong(), data=[(X, Y)])
 
 
 @row(

@@ -10,6 +10,8 @@ from fitting import InFront, Net, Steps, batches, loader, trainer
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, check
+from lightning_mmix.proof.agreement import Agreement
+from lightning_mmix.training.check import Check
 from lightning_mmix.training.module import ManifoldMixupClassifier
 
 X, Y = batches(size=6)[0]
@@ -27,8 +29,9 @@ def test_a_step_that_is_mixed_exactly_is_proven_at_every_layer(float64):
     assert [each.layer for each in found.agreements] == ["input", "net.0"]
     assert all(each.loss_digits > 12 and each.gradient_digits > 12 for each in found.agreements)
     assert found.is_exact
-    assert found.summary.startswith(
-        "target: batch[1]; input: batch[0]. The training step ran 6 times: at each"
+    assert found.summary == (
+        "target: batch[1]; input: batch[0]. The training step ran 6 times: at each of 2 layers "
+        "once mixed and twice by hand."
     )
 
 
@@ -42,6 +45,26 @@ def test_it_is_shown_as_a_table_and_what_was_found():
     rows = [line.split() for line in text.splitlines()]
     assert [row[-1] for row in rows if row[:1] in (["input"], ["net.0"])] == ["no", "no"]
     assert text.count("- a Python value or array was made") == 1  # of both layers
+
+
+@pytest.mark.parametrize(
+    ("layers", "said"),
+    [
+        (["net.1"], "ran 3 times: at one layer once"),
+        (["a", "a (cutmix)"], "ran 6 times: at each of 2 layers and kinds once"),
+        (["a (cutmix)", "b (cutmix)"], "ran 6 times: at each of 2 layers once"),
+    ],
+)
+def test_it_says_how_often_the_step_ran_and_for_what(layers, said):
+    assert said in Check(["1"], ["0"], [Agreement(name) for name in layers], []).summary
+
+
+def test_long_names_are_not_broken_and_half_precision_is_told(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    name = "model.distilbert.embeddings.word_embeddings"
+    lines = str(Check(["1"], ["0"], [Agreement(name, 1.25, 7.0, 1.9, 1.5)], [])).splitlines()
+    assert "….word_embeddings" in [line.split()[0] for line in lines if line.split()]
+    assert lines[-1].strip() == "half precision keeps few digits; a check in float32 tells more"
 
 
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "32-true"])

@@ -122,9 +122,9 @@ def test_it_looks_in_every_so_many_epochs(
         assert [int(row["epoch"]) for row in rows if row[f"monitor/{name}"]] == epochs
 
 
-def test_a_look_is_one_more_pass_and_the_sanity_check_gets_none():
+def test_a_look_is_one_more_pass_and_the_sanity_check_gets_one_for_its_first_batch():
     one = fitted(CalibrationMonitor(every_n_epochs=2), max_epochs=2, num_sanity_val_steps=2)
-    assert one.model.evaluated == 2 + 2 * len(VALID) + len(VALID)
+    assert one.model.evaluated == 2 + 1 + 2 * len(VALID) + len(VALID)
 
 
 def test_several_looks_in_an_epoch_are_one_each():
@@ -277,6 +277,14 @@ class Regression(Validated):
 
     def validation_step(self, batch, batch_idx):
         pass
+
+
+def test_what_is_no_classifier_is_refused_before_it_is_trained():
+    module = Regression()
+    with pytest.raises(ValueError, match="labels that are whole numbers") as caught:
+        fitted(CalibrationMonitor(), valid=[(x, x[:, 0]) for x, _ in VALID], module=module)
+    assert type(caught.value) is ValueError
+    assert module.trainer.global_step == 0
 
 
 def test_a_regression_is_refused_and_another_fit_goes_on():

@@ -342,7 +342,7 @@ def test_pixels_but_the_ignored_ones_are_samples():
 
     generator = torch.Generator().manual_seed(1)
     x = torch.randn(4, 2, 5, 6, generator=generator)
-    y = (x[:, 0] > 0).long().where(x[:, 1] > -0.5, 255)
+    y = (x[:, 0] < 0).long().where(x[:, 1] > -0.5, 255)
     module, scaling = Pixels(), TemperatureScaling(apply=True, ignore_index=255)
     one = trainer(scaling)
     module.criterion = lambda out, y: F.cross_entropy(out, y, ignore_index=255)
@@ -356,6 +356,39 @@ def test_pixels_but_the_ignored_ones_are_samples():
     torch.testing.assert_close(found, logits / best.float())
 
 
+@pytest.mark.parametrize(
+    ("head", "form"),
+    [
+        (nn.Identity(), "logits"),
+        (nn.LogSoftmax(-1), "logits"),
+        (nn.Softmax(-1), "probabilities"),
+    ],
+)
+def test_scores_whose_classes_are_last_are_divided_as_if_they_were_second(head, form):
+    class Tokens(Validated):
+        def forward(self, x):
+            return head(self.net(x))
+
+        def training_step(self, batch, batch_idx):
+            logits = self.net(batch[0]).movedim(-1, 1)
+            return F.cross_entropy(logits, batch[1], ignore_index=-100)
+
+        def validation_step(self, batch, batch_idx):
+            pass
+
+    x, labels = torch.randn(7, 3, 4), torch.arange(21).view(7, 3) % 6
+    data = loader([(x, labels.where(labels < 5, -100))])
+    module = Tokens()
+    scaling = TemperatureScaling(apply=True, form=form, ignore_index=-100)
+    one = trainer(scaling)
+    one.fit(module, data, data)
+    with torch.no_grad():
+        logits = module.eval().net(x)
+    best = temperature_scaling(logits.movedim(-1, 1), next(iter(data))[1], ignore_index=-100)
+    assert pytest.approx(float(best), rel=1e-4) == scaling.temperature_.T
+    torch.testing.assert_close(one.predict(module, data)[0], head(logits / best.float()))
+
+
 @pytest.mark.parametrize("precision", ["bf16-mixed", "bf16-true", "64-true"])
 def test_scores_keep_their_dtype(precision):
     one = fitted(TemperatureScaling(apply=True), precision=precision)
@@ -363,6 +396,22 @@ def test_scores_keep_their_dtype(precision):
     found, expected = (each.predict(each.model, loader(TEST)) for each in (one, plain))
     assert [each.dtype for each in found] == [each.dtype for each in expected]
     assert not torch.equal(found[0], expected[0])
+
+
+@pytest.mark.filterwarnings("default:the temperature is 100")
+def test_the_end_of_the_range_is_told_once_and_only_if_the_fit_ends_there(recwarn):
+    class Learns(Validated):
+        lasts = 3
+
+        def forward(self, x):
+            wrong = 99 * F.one_hot(torch.arange(len(x)) % 5, 5)
+            return self.net(x) - wrong * (self.current_epoch < self.lasts)
+
+    for Learns.lasts in (1, 3):
+        fitted(TemperatureScaling(), module=Learns(), valid=[batches(size=7)[0]], max_epochs=2)
+        assert (
+            len([w for w in recwarn if "temperature is 100" in str(w.message)]) == Learns.lasts // 2
+        )
 
 
 def test_of_several_loaders_the_first_is_fitted_on():

@@ -12,6 +12,7 @@ from torch.distributions import Distribution
 from lightning_mmix.core.trees import Path, describe, mapped, tensors
 from lightning_mmix.evaluation.predictions import scored
 from lightning_mmix.metrics.samples import Form
+from lightning_mmix.metrics.temperature import Temperature
 
 Kind = Literal[Form, "log-probabilities"]
 
@@ -25,12 +26,14 @@ class Place:
         index: Of the tensors there.
         kind: What they are.
         is_binary: Whether they are one score a label.
+        are_classes_last: Whether their shape is (B, ..., C), and not (B, C, ...).
     """
 
     output: Path | None
     index: int
     kind: Kind
     is_binary: bool
+    are_classes_last: bool = False
 
     def divided(self, output: Any, temperature: float) -> Any:
         """The output with its scores divided.
@@ -43,7 +46,8 @@ class Place:
             ValueError: If the scores can't be exchanged in it.
         """
         own = list(tensors(scored(output, self.output)))[self.index]
-        new = scaled(own, temperature, self.kind, is_binary=self.is_binary)
+        dim = -1 if self.are_classes_last else 1
+        new = scaled(own, temperature, self.kind, is_binary=self.is_binary, dim=dim)
         changed = mapped(output, lambda tensor: new if tensor is own else tensor)
         if changed is not output:
             return changed
@@ -89,21 +93,41 @@ class DividedForward:
             vars(self._module).pop("forward", None)
 
 
-def scaled(scores: Tensor, temperature: float, kind: Kind, *, is_binary: bool) -> Tensor:
+def divide(
+    module: LightningModule, place: Place | None, found: Temperature | None
+) -> DividedForward:
+    """Have the scores of a module divided, until that is removed.
+
+    Raises:
+        ValueError: If nothing is known of where they are, or by what to divide them.
+    """
+    if found is None or place is None:
+        raise ValueError(
+            "TemperatureScaling is to divide logits (apply=True), but no temperature of these "
+            "weights is known; fit first, or give as ckpt_path a checkpoint that a fit with it "
+            "saved after a validation"
+        )
+    return DividedForward(module, place, found.T)
+
+
+def scaled(
+    scores: Tensor, temperature: float, kind: Kind, *, is_binary: bool, dim: int = 1
+) -> Tensor:
     """Scores divided by a temperature, in their own dtype, of the same kind as before.
 
     Args:
-        scores: Shape (N, C, ...), or any if ``is_binary``.
+        scores: Shape (N, C, ...), or any if ``is_binary``, or if ``dim`` is where C stands.
         temperature: T > 0.
         kind: ``"logits"`` z become z/T; ``"log-probabilities"`` and ``"probabilities"`` those of
             softmax(log(p)/T), or of a sigmoid if ``is_binary``.
         is_binary: Whether there is one score a label.
+        dim: The dimension of the classes.
     """
     if kind == "logits":
         return scores / temperature
     if kind == "log-probabilities":
-        return (scores / temperature).log_softmax(1)
+        return (scores / temperature).log_softmax(dim)
     wide = scores.to(torch.promote_types(scores.dtype, torch.float32))
     if is_binary:
         return ((wide.log() - torch.log1p(-wide)) / temperature).sigmoid().to(scores.dtype)
-    return (wide.log() / temperature).softmax(1).to(scores.dtype)
+    return (wide.log() / temperature).softmax(dim).to(scores.dtype)

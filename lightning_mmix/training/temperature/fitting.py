@@ -1,6 +1,6 @@
 """Fitting: the predictions of one validation, and the temperature that fits them."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
@@ -15,8 +15,14 @@ from lightning_mmix.metrics.doubts import are_log_probabilities, look
 from lightning_mmix.metrics.samples import is_binary
 from lightning_mmix.metrics.temperature import Kept, Temperature
 from lightning_mmix.training.host import TrainerHost
-from lightning_mmix.training.temperature.dividing import Place
+from lightning_mmix.training.temperature.dividing import Kind, Place
 from lightning_mmix.training.visits import total_of
+
+HIGHEST = (
+    "the temperature is 100, the end of its range, since the predictions tell nothing of the "
+    "labels of the validation, as those of a network that has not learned yet; train it longer, or "
+    "look if these are its labels"
+)
 
 
 class Fitting:
@@ -112,11 +118,12 @@ class Fitting:
 
     def _place(self, preds: Tensor, target: Tensor) -> Place:
         predictor, before = self._predictor, self.place
-        index, kind = predictor.place or 0, predictor.form
+        index, kind = predictor.place or 0, cast(Kind, predictor.form)
         are_logs = before is None or before.kind == "log-probabilities"
         if kind == "logits" and are_logs and are_log_probabilities(preds, target):
-            return Place(predictor.output, index, "log-probabilities", is_binary=False)
-        return Place(predictor.output, index, kind, is_binary=is_binary(preds, target))
+            kind = "log-probabilities"
+        binary, last = is_binary(preds, target), bool(predictor.are_classes_last)
+        return Place(predictor.output, index, kind, is_binary=binary, are_classes_last=last)
 
     def _refuse_child(self) -> None:
         if self._divides and not self._predictor.is_of_forward:
@@ -125,6 +132,34 @@ class Fitting:
                 f"to be divided, they must be what {name}.forward puts out, and not its only "
                 "child; it does not take the batch, or several of its outputs fit the target"
             )
+
+
+def refuse_no_validation(trainer: Trainer) -> None:
+    """Refuse a fit that has no data to fit a temperature on.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if not trainer.enable_validation:
+        raise ValueError(
+            "TemperatureScaling fits a temperature on validation data, but this fit has none; "
+            "give it validation data and a validation_step, or leave the callback out"
+        )
+
+
+def refuse_no_forward(module: LightningModule) -> None:
+    """Refuse a module that has no ``forward`` of its own, which could be replaced.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    has_own = type(module).forward is not LightningModule.forward or "forward" in vars(module)
+    if not has_own:
+        raise ValueError(
+            "TemperatureScaling(apply=True) divides what forward puts out, but "
+            f"{type(module).__name__} has no forward of its own: add one, and call self(batch) in "
+            "test_step and predict_step, or use apply=False"
+        )
 
 
 def weights_of(module: LightningModule) -> bytes:

@@ -14,8 +14,14 @@ from lightning_mmix.evaluation.predictions import Predictor
 from lightning_mmix.metrics.samples import Form
 from lightning_mmix.metrics.temperature import Temperature
 from lightning_mmix.training.host import TrainerHost
-from lightning_mmix.training.temperature.dividing import DividedForward, Place
-from lightning_mmix.training.temperature.fitting import Fitting, weights_of
+from lightning_mmix.training.temperature.dividing import DividedForward, Place, divide
+from lightning_mmix.training.temperature.fitting import (
+    HIGHEST,
+    Fitting,
+    refuse_no_forward,
+    refuse_no_validation,
+    weights_of,
+)
 from lightning_mmix.training.temperature.tempered import Tempered
 from lightning_mmix.training.visits import show, total_of
 
@@ -75,7 +81,7 @@ class TemperatureScaling(Callback):
         self._weights: bytes | None = None  # that it was fitted to in this fit
         self._fitting: Fitting | None = None
         self._forward: DividedForward | None = None
-        self._is_restored = self._is_told = False
+        self._is_restored, self._told = False, set[str]()
 
     @override
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
@@ -84,7 +90,7 @@ class TemperatureScaling(Callback):
                 "expected one TemperatureScaling callback in the Trainer, but got several"
             )
         self._detach()  # another callback's on_exception may have raised before ours
-        self._is_restored = self._is_told = False
+        self._is_restored, self._told = False, set[str]()
         if trainer.state.fn == TrainerFn.FITTING:
             self.temperature_ = self._place = self._weights = None
 
@@ -104,11 +110,10 @@ class TemperatureScaling(Callback):
 
     @override
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.is_needed and not trainer.enable_validation:
-            raise ValueError(
-                "TemperatureScaling fits a temperature on validation data, but this fit has none; "
-                "give it validation data and a validation_step, or leave the callback out"
-            )
+        if self.is_needed:
+            refuse_no_validation(trainer)
+        if self.apply:
+            refuse_no_forward(pl_module)
 
     @override
     def on_train_batch_start(
@@ -162,6 +167,8 @@ class TemperatureScaling(Callback):
             for logger in trainer.loggers if values else []:
                 logger.log_metrics({**values}, step=trainer.global_step)
         self._settle(pl_module, self.temperature_)  # buffers may have been averaged since
+        if self.is_needed and self.temperature_ is not None and self.temperature_.is_highest:
+            self._tell(trainer, pl_module, HIGHEST)
 
     # the second time for those that change the weights at the end of a training, such as averages
     on_train_end = on_fit_end = _finish
@@ -173,13 +180,7 @@ class TemperatureScaling(Callback):
             return
         if trainer.ckpt_path is not None and not self._is_restored:
             self.temperature_ = None  # of other weights
-        if self.temperature_ is None or self._place is None:
-            raise ValueError(
-                "TemperatureScaling is to divide logits (apply=True), but no temperature of these "
-                "weights is known; fit first, or give as ckpt_path a checkpoint that a fit with it "
-                "saved after a validation"
-            )
-        self._forward = DividedForward(pl_module, self._place, self.temperature_.T)
+        self._forward = divide(pl_module, self._place, self.temperature_)
 
     on_validation_start = on_predict_start = on_test_start
 
@@ -221,16 +222,16 @@ class TemperatureScaling(Callback):
         self._weights, self._place = fitting.weights, fitting.place
         self._settle(pl_module, fitting.temperature())
         if fitting.problem:
-            self._tell(trainer, pl_module, fitting.problem)
+            told = f"no temperature was fitted in a validation, since {fitting.problem}"
+            self._tell(trainer, pl_module, f"{told}; this is said once")
         if self.temperature_ is None:
             return {}
         return {f"temperature/{name}": float(v) for name, v in asdict(self.temperature_).items()}
 
-    def _tell(self, trainer: Trainer, pl_module: LightningModule, why: str) -> None:
-        if not self._is_told:
-            told = f"no temperature was fitted in a validation, since {why}; this is said once"
+    def _tell(self, trainer: Trainer, pl_module: LightningModule, told: str) -> None:
+        if told not in self._told:
             TrainerHost(trainer, pl_module).warn(told)
-        self._is_told = True
+        self._told.add(told)
 
     def _settle(self, pl_module: LightningModule, found: Temperature | None) -> None:
         self.temperature_ = found
