@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._dynamo
 from torch import nn
 
 from lightning_mmix import ManifoldMixup, check, cut_test
@@ -60,7 +61,9 @@ def run(tmp_path_factory):
         for package in OPTIONAL & imported(code):
             pytest.importorskip(package)
         names, printed = {"__name__": "guide"}, io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        # a mixer that another test left on a model has compiled code look at hooks
+        as_ever = torch._dynamo.config.patch(skip_nnmodule_hook_guards=True)
+        with contextlib.redirect_stdout(printed), as_ever:
             exec(compile(code, page, "exec"), names)
         return {**names, "printed": printed.getvalue().splitlines()[-1:]}
 
