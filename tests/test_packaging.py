@@ -79,17 +79,6 @@ def test_the_source_archive_holds_all_that_is_kept(release):
 
 
 @pytest.mark.slow
-def test_the_source_archive_holds_what_its_pages_link_to(release):
-    links = [
-        (page, link)
-        for page in source(release).rglob("*.md")
-        for link in re.findall(r"\]\((?!http)([^)# ]+)", page.read_text())
-    ]
-    assert len(links) > 12
-    assert [link for page, link in links if not (page.parent / link).exists()] == []
-
-
-@pytest.mark.slow
 def test_what_is_installed_runs_the_first_command_from_another_folder(release, tmp_path):
     of_wheel, of_archive, empty = (tmp_path / name for name in ("wheel", "archive", "empty"))
     assert installed(wheel(release), of_wheel) == installed(archive(release), of_archive)
