@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from digits import DigitNet, Digits
 from lightning.fabric import Fabric
@@ -67,6 +68,8 @@ def main() -> None:
     data = Digits()
     data.setup("fit")
     run(fabric, data, args.epochs, args.out)
+    if dist.is_initialized():  # a thread of gloo that outlives it may abort a process at its end
+        dist.destroy_process_group()
 
 
 if __name__ == "__main__":

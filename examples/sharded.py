@@ -12,6 +12,7 @@ choose or to verify them. Verify them once without sharding:
 
 import argparse
 
+import torch.distributed as dist
 from digits import DigitNet, Digits
 from lightning.pytorch import Trainer
 from lightning.pytorch.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy, Strategy
@@ -54,6 +55,8 @@ def main() -> None:
     model, data = ShardedClassifier(), Digits(labels_per_class=98)
     trainer.fit(model, data)
     trainer.test(model, data)
+    if dist.is_initialized():  # a thread of gloo that outlives it may abort a process at its end
+        dist.destroy_process_group()
 
 
 def _strategy(name: str, devices: int) -> Strategy:

@@ -16,7 +16,7 @@ from lightning.fabric import Fabric
 from lightning.pytorch.strategies import DDPStrategy
 from ranks import EVEN, NAMED, SMALL_FIRST, UNEVEN
 from torch import nn
-from torch.distributed.distributed_c10d import get_rank
+from torch.distributed.distributed_c10d import destroy_process_group, get_rank
 from torch.nn.parallel import DistributedDataParallel
 
 from lightning_mmix import ManifoldMixup, Mixer
@@ -157,6 +157,7 @@ def main():
         keep(name, "resumed", resumed(name, fabric, folder / f"{name}.ckpt"))
     compiled = by_fabric("auto", fabric, lambda new: torch.compile(new, backend="aot_eager"))
     keep("auto", "compiled", compiled)
+    destroy_process_group()  # a thread of gloo that outlives it may abort a process at its end
 
 
 if __name__ == "__main__":
