@@ -1,5 +1,6 @@
 """What a mix, and what one is drawn from, are refused for, and how errors quote others."""
 
+import contextlib
 import difflib
 import math
 import traceback
@@ -63,8 +64,8 @@ def check_values(lam: Tensor | float, partner: Tensor) -> None:
     # looking at values on an accelerator, or under a transform, would be a synchronisation
     numbers = [lam] if not isinstance(lam, Tensor) else [0.0]
     if isinstance(lam, Tensor) and _is_readable(lam):
-        # no function of torch's, which older transforms wrap
-        numbers = lam.tolist() if lam.dim() else [lam.item()]
+        with contextlib.suppress(RuntimeError):  # within a transform older torch can't read it
+            numbers = lam.tolist() if lam.dim() else [lam.item()]
     if wrong := [number for number in numbers if not 0 <= number <= 1]:
         raise ValueError(f"expected lam in [0, 1], but got {wrong[0]}")
     size = len(partner)
