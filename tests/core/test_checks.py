@@ -54,7 +54,8 @@ def test_where_no_line_is_the_users_that_of_a_package_is_told_and_none_of_torch(
     assert first_line(by_package).startswith("ColorParseError at color.py:")
     assert first_line(by_torch).startswith("RuntimeError: mat1 and mat2")
     assert first_line(caught(lambda: json.loads("no"), 2)).startswith("JSONDecodeError: Expecting")
-    assert first_line(caught(lambda: exec("1 / 0", {}), 2)) == "ZeroDivisionError: division by zero"
+    nowhere = compile("1 / 0", "<nowhere>", "exec")
+    assert first_line(caught(lambda: exec(nowhere, {}), 2)) == "ZeroDivisionError: division by zero"
 
 
 def test_an_error_of_ours_is_told_in_its_own_words():
