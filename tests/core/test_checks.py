@@ -8,7 +8,7 @@ import torch
 from rich.color import Color
 from torch import nn
 
-from lightning_mmix.core.checks import first_line, shown, told_of
+from lightning_mmix.core.checks import first_line, shown, told_of, with_first_parts
 from lightning_mmix.core.plan import Recipe
 
 
@@ -81,3 +81,10 @@ def test_an_error_of_ours_is_told_in_its_own_words():
 )
 def test_a_value_is_quoted_as_it_is_written_if_that_is_short(value, quoted):
     assert shown(value) == quoted
+
+
+def test_a_name_or_glob_is_completed_by_first_parts_alone_the_shortest_first():
+    names = ["a.layer.0", "b.c.layer.0", "layer.0", "layer", "a.layer.0.deep"]
+    assert with_first_parts("layer.*", names) == ["a.layer.*", "b.c.layer.*"]
+    assert with_first_parts("layer.0", ["layer.0"]) == []
+    assert with_first_parts("layer.9", names) == []
